@@ -1,0 +1,3 @@
+"""The suite's pytest plugins."""
+
+pytest_plugins = ["fixtures.plugin.options", "fixtures.plugin.main", "fixtures.plugin.session"]
