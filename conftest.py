@@ -1,3 +1,8 @@
 """The suite's pytest plugins."""
 
-pytest_plugins = ["fixtures.plugin.options", "fixtures.plugin.main", "fixtures.plugin.session"]
+pytest_plugins = [
+    "fixtures.plugin.options",
+    "fixtures.plugin.main",
+    "fixtures.plugin.session",
+    "fixtures.plugin.checking",
+]

@@ -1,0 +1,25 @@
+"""Does an image's answer depend on the batch it is in?"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.conformance, pytest.mark.batched]
+
+
+def test_batch_agrees_with_single_images(check, laboratory, case):
+    """A batch of N gives what N batches of one give, on the same engine."""
+    images = laboratory.images(case.model, case.batch)
+    alone = replace(case, batch=1)
+    singles = [check.run(images[index : index + 1], alone) for index in range(case.batch)]
+    expected = {name: np.concatenate([single[name] for single in singles]) for name in singles[0]}
+    check.agrees(check.run(images), expected, reference="the same engine, image by image", images=images)
+
+
+def test_permuted_batch_permutes_the_answers(check, laboratory, case):
+    """Turning the batch around turns the answers around, and changes nothing else."""
+    images = laboratory.images(case.model, case.batch)
+    expected = {name: array[::-1] for name, array in check.run(images).items()}
+    turned = np.ascontiguousarray(images[::-1])
+    check.agrees(check.run(turned), expected, reference="the same engine, batch in the other order", images=turned)

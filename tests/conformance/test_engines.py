@@ -1,0 +1,19 @@
+"""The engines themselves: those that should be here are here."""
+
+import pytest
+
+from fixtures.errors import EngineUnavailable
+from fixtures.plugin.session import absent
+
+
+def test_engine_opens(engine_name, laboratory, pytestconfig):
+    """The engine and its target can be loaded; a default one that is missing is skipped with the reason."""
+    try:
+        engine = laboratory.engine(engine_name)
+    except EngineUnavailable as error:
+        absent(pytestconfig, engine_name, error)
+    assert engine.name == engine_name
+    assert engine.version
+
+
+pytestmark = pytest.mark.engines
