@@ -18,17 +18,17 @@ GOLDENS = golden.load(Path(__file__).parents[1] / "golden" / "nfnet_logits.npz")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", golden.committed(), ids=lambda case: case.key)
-def test_the_graph_agrees_with_timm(tmp_path, case):
+@pytest.mark.parametrize("row", golden.committed(), ids=lambda row: row.key)
+def test_the_graph_agrees_with_timm(tmp_path, row):
     """Relative L2 error of fp32 ONNX Runtime against float64 timm."""
-    net = network(variant(case.variant))
+    net = network(variant(row.variant))
     path = tmp_path / "model.onnx"
-    graph = build_graph(net, SeededWeights(case.variant, case.seed), (case.height, case.width))
-    write_model(graph, path, precision("fp32"), classes=net.classes, name=case.variant)
+    graph = build_graph(net, SeededWeights(row.variant, row.seed), (row.height, row.width))
+    write_model(graph, path, precision("fp32"), classes=net.classes, name=row.variant)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (actual,) = session.run(["logits"], {"inputs": case.images()})
+    (actual,) = session.run(["logits"], {"inputs": row.images()})
     path.unlink()
-    expected = GOLDENS[case.key]
+    expected = GOLDENS[row.key]
     error = np.linalg.norm(actual.astype(np.float64) - expected) / np.linalg.norm(expected)
     assert error <= golden.GREATEST_ERROR
     assert 0.5 < expected.std() < 5, "the seeded weights must keep the signal alive"
@@ -36,7 +36,7 @@ def test_the_graph_agrees_with_timm(tmp_path, case):
 
 def test_every_variant_has_goldens():
     """Small variants at three sizes; of the large ones two stand for all, the script checks the others."""
-    covered = {case.variant for case in golden.committed()}
+    covered = {row.variant for row in golden.committed()}
     small = {row.name for row in VARIANTS if row.parameters < golden.LARGE}
     assert small | {"dm_nfnet_f3", "nfnet_f3"} == covered
-    assert {case.key for case in golden.committed()} == set(GOLDENS)
+    assert {row.key for row in golden.committed()} == set(GOLDENS)

@@ -18,7 +18,7 @@ def test_latency(benchmark, program, laboratory, case):
     benchmark.group = case.model.label
     benchmark.extra_info.update(
         engine=case.engine, version=engine.version, model=case.model.label, precision=case.precision, batch=case.batch,
-        first_run_seconds=once, **program.facts,
+        first_run_seconds=once, facts=program.facts,
     )  # fmt: skip
     rounds = max(LEAST_ROUNDS, min(MOST_ROUNDS, round(SECONDS / max(once, 1e-6))))
     benchmark.pedantic(program.run, args=(feeds,), rounds=rounds, warmup_rounds=1)
