@@ -210,7 +210,7 @@ def test_python_module_is_served_by_the_same_adapter(engine, model, images, tmp_
     path = tmp_path / "migraphx.py"
     path.write_text(MODULE.format(path=str(migraphx_find.locate(pytestconfig.option.migraphx).path)))
     found = migraphx_find.Found("python module", path, None, frozenset({"ref"}))
-    monkeypatch.setattr(migraphx_engine, "locate", lambda explicit: found)
+    monkeypatch.setattr(migraphx_engine, "locate", lambda _: found)
     module = migraphx_engine.open_engine("ref")
     assert module.version == "9.8.7"
     assert module.unsupported("fp16") is None
