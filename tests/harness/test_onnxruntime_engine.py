@@ -80,8 +80,8 @@ def test_the_reference_engine_opens(engine):
     assert not engine.static_batch
 
 
-@pytest.mark.parametrize("name", ["onnxruntime:nosuch", "onnxruntime:CPU", "onnxruntime:cpuexecutionprovider"])
-def test_an_unknown_provider_is_refused_with_what_there_is(name):
+@pytest.mark.parametrize("name", ["onnxruntime:dml", "onnxruntime:coreml"])
+def test_a_provider_of_another_build_is_refused_with_what_there_is(name):
     """The message lists this build's providers in the names of the suite."""
     with pytest.raises(EngineUnavailable, match=rf"^{name}: .*it has .*\bcpu\b.* -> ") as caught:
         open_engine(name)

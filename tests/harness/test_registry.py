@@ -13,7 +13,8 @@ from fixtures.engines.registry import BEST_FIRST, KNOWN, REFERENCE, default_engi
 from fixtures.errors import EngineUnavailable, UsageError
 
 WEIRD = ["", ":", "cpu", "onnxruntime", "migraphx", "migraphx:", ":cpu", "onnxruntime:cpu:x", "ONNXRUNTIME:cpu",
-         "onnxruntime: cpu", " onnxruntime:cpu", "migraphx:ref\n", "migraphx:../x", "openvino:cpu", "all"]  # fmt: skip
+         "onnxruntime: cpu", " onnxruntime:cpu", "migraphx:ref\n", "migraphx:../x", "openvino:cpu", "all",
+         "onnxruntime:nosuch", "onnxruntime:cpuexecutionprovider", "migraphx:nosuch"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WEIRD)
