@@ -3,7 +3,7 @@
 import pytest
 
 from fixtures.errors import EngineUnavailable
-from fixtures.plugin.session import absent
+from fixtures.plugin.policy import absent
 
 
 def test_engine_opens(engine_name, laboratory, pytestconfig):

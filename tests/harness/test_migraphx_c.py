@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from fixtures.engines import migraphx_c
 from fixtures.engines.migraphx_find import locate
 from fixtures.errors import EngineUnavailable
-from fixtures.plugin.session import absent
+from fixtures.plugin.policy import absent
 
 real = pytest.mark.migraphx
 

@@ -13,7 +13,7 @@ from fixtures.errors import CompileError, EngineUnavailable, ModelError, ParseEr
 from fixtures.inputs import synthetic_images
 from fixtures.nfnet.store import built_model
 from fixtures.pipeline import Laboratory
-from fixtures.plugin.session import absent
+from fixtures.plugin.policy import absent
 from fixtures.precisions import precision
 from fixtures.records import Case, EngineOptions, ModelSpec
 

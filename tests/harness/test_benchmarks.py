@@ -1,0 +1,63 @@
+"""Latencies are kept by pytest-benchmark, with enough beside them to know what was timed."""
+
+import json
+
+import pytest
+
+WORDS = ("tests/performance", "--precision", "fp32", "--batch", "1,2")
+ANYTHING_GOES = "min:100000%"
+
+
+@pytest.fixture(scope="module")
+def storage(runner, tmp_path_factory):
+    """A folder with one saved run."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    done = runner.small(*WORDS, f"--benchmark-storage=file://{folder}", "--benchmark-save=before")
+    assert done.code == 0, done.text
+    return folder
+
+
+def saved(folder):
+    """The file of the run."""
+    (path,) = folder.rglob("*_before.json")
+    return path
+
+
+def test_each_case_is_kept_with_what_was_timed(storage):
+    """Engine, version, model, precision, batch and the settings that really ran."""
+    rows = json.loads(saved(storage).read_text())["benchmarks"]
+    assert [row["extra_info"]["batch"] for row in rows] == [1, 2]
+    for row in rows:
+        facts = row["extra_info"]
+        assert (facts["engine"], facts["model"], facts["precision"]) == ("onnxruntime:cpu", "test_nfnet@64", "fp32")
+        assert facts["version"]
+        assert facts["first_run_seconds"] > 0
+        assert {"provider", "graph_optimization", "intra_op_threads"} <= set(facts["facts"])
+        assert row["group"] == "test_nfnet@64"
+        assert row["stats"]["rounds"] >= 3
+
+
+def compare(runner, storage, limit):
+    """A second run, held against the saved one."""
+    return runner.small(
+        *WORDS, f"--benchmark-storage=file://{storage}", "--benchmark-compare", f"--benchmark-compare-fail={limit}"
+    )
+
+
+def test_a_run_that_is_as_fast_passes(runner, storage):
+    """The limit is far above any machine's noise."""
+    assert compare(runner, storage, ANYTHING_GOES).code == 0
+
+
+def test_a_run_that_is_slower_fails(runner, storage, tmp_path):
+    """Held against a past that was a million times faster."""
+    past = json.loads(saved(storage).read_text())
+    for row in past["benchmarks"]:
+        for name in ("min", "max", "mean", "median"):
+            row["stats"][name] /= 1e6
+    copy = tmp_path / saved(storage).relative_to(storage)
+    copy.parent.mkdir(parents=True)
+    copy.write_text(json.dumps(past))
+    done = compare(runner, tmp_path, "min:10%")
+    assert done.code != 0
+    assert "Performance has regressed" in done.text
