@@ -7,9 +7,16 @@ Exit code 0: they agree; 1: they differ; 2: it could not be judged, and the last
 from __future__ import annotations
 
 import argparse
+import importlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fixtures.pipeline import Laboratory
+    from fixtures.records import Case
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
@@ -29,10 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the comparison; return the exit code."""
     try:
         from fixtures.errors import SuiteError
+
+        options = _parser().parse_args(arguments)
+        importlib.import_module("fixtures.pipeline")
     except ImportError as error:
         print(f"a package is missing: {error} -> pip install -r {ROOT / 'requirements_nfnet.txt'}", file=sys.stderr)
         return NOT_JUDGED
-    options = _parser().parse_args(arguments)
     try:
         return _compare(options)
     except SuiteError as error:
@@ -40,6 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
         return NOT_JUDGED
     except KeyboardInterrupt:
         print("could not judge: interrupted; the lines above hold", file=sys.stderr)
+        return NOT_JUDGED
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NOT_JUDGED
 
 
@@ -51,57 +63,37 @@ def _parser() -> argparse.ArgumentParser:
         description="Compare MIGraphX with ONNX Runtime on random images.", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    add = parser.add_argument
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--model", metavar="FILE", type=arguments.existing_file, help="ONNX classification model")
     what.add_argument(
         "--variant",
         metavar="NAME",
         type=arguments.one_variant,
-        help=("NFNet to build with seeded weights (default: dm_nfnet_f0; test_nfnet on migraphx:ref)"),
+        help="NFNet to build with seeded weights (default: dm_nfnet_f0; test_nfnet on migraphx:ref)",
     )
-    add(
-        "--engine",
-        metavar="NAME",
-        help=(f"engine to judge: {', '.join(KNOWN)} (default: the best MIGraphX target there is)"),
-    )
-    add(
-        "--precision",
-        metavar="NAME",
-        type=arguments.one_precision,
-        default="fp32",
-        help=("fp32, fp16 or bf16 (default: fp32)"),
-    )
-    add("--inputs", metavar="N", type=arguments.whole(1, "inputs"), default=10, help="number of images (default: 10)")
-    add("--batch", metavar="N", type=arguments.whole(1, "batch"), default=1, help="images a run (default: 1)")
-    add(
-        "--image-size",
-        metavar="N|HxW",
-        type=arguments.image_size,
-        help=("pixels, square or height x width (default: what fits the engine, or the model's own)"),
-    )
-    add(
-        "--seed",
-        metavar="N",
-        type=arguments.whole(0, "seed"),
-        default=0,
-        help=("seed of built weights and of the images (default: 0)"),
-    )
-    add("--fast-math", action="store_true", help="let MIGraphX trade accuracy for speed")
-    add("--exhaustive-tune", action="store_true", help="let MIGraphX try every kernel; slow to compile")
-    add(
-        "--threads",
-        metavar="N",
-        type=arguments.whole(0, "threads"),
-        default=0,
-        help=("ONNX Runtime's threads (default: 0, one a physical core)"),
-    )
-    add("--migraphx", metavar="PATH", help="folder or library file of MIGraphX (default: it is looked for)")
-    add(
-        "--cache-dir",
-        metavar="DIR",
-        help=("folder for built models (default: $NFNET_CACHE_DIR or ~/.cache/nfnet-migraphx)"),
-    )
+    rows: dict[str, dict[str, Any]] = {
+        "--engine": {"metavar": "NAME",
+                     "help": f"engine to judge: {', '.join(KNOWN)} (default: the best MIGraphX target there is)"},
+        "--precision": {"metavar": "NAME", "type": arguments.one_precision, "default": "fp32",
+                        "help": "fp32, fp16 or bf16 (default: fp32)"},
+        "--inputs": {"metavar": "N", "type": arguments.whole(1, "inputs"), "default": 10,
+                     "help": "number of images (default: 10)"},
+        "--batch": {"metavar": "N", "type": arguments.whole(1, "batch"), "default": 1,
+                    "help": "images a run (default: 1)"},
+        "--image-size": {"metavar": "N|HxW", "type": arguments.image_size,
+                         "help": "pixels, square or height x width (default: what fits the engine or the model)"},
+        "--seed": {"metavar": "N", "type": arguments.whole(0, "seed"), "default": 0,
+                   "help": "seed of the weights of a built model (default: 0)"},
+        "--fast-math": {"action": "store_true", "help": "let MIGraphX trade accuracy for speed"},
+        "--exhaustive-tune": {"action": "store_true", "help": "let MIGraphX try every kernel; slow to compile"},
+        "--threads": {"metavar": "N", "type": arguments.whole(0, "threads"), "default": 0,
+                      "help": "ONNX Runtime's threads (default: 0, one a physical core)"},
+        "--migraphx": {"metavar": "PATH", "help": "folder or library file of MIGraphX (default: it is looked for)"},
+        "--cache-dir": {"metavar": "DIR",
+                        "help": "folder for built models (default: $NFNET_CACHE_DIR or ~/.cache/nfnet-migraphx)"},
+    }  # fmt: skip
+    for name, settings in rows.items():
+        parser.add_argument(name, **settings)
     return parser
 
 
@@ -127,7 +119,7 @@ def _compare(options: argparse.Namespace) -> int:
     return AGREE
 
 
-def _case(options: argparse.Namespace):  # noqa: ANN202 - the type is imported late, so that --help needs nothing
+def _case(options: argparse.Namespace) -> Case:
     from fixtures.defaults import fitting_size, workload
     from fixtures.engines.registry import default_engines
     from fixtures.errors import EngineUnavailable
@@ -148,7 +140,7 @@ def _case(options: argparse.Namespace):  # noqa: ANN202 - the type is imported l
     return Case(engine, model, options.precision, options.batch, settings)
 
 
-def _introduction(laboratory, case, version: str) -> Iterator[str]:  # noqa: ANN001
+def _introduction(laboratory: Laboratory, case: Case, version: str) -> Iterator[str]:
     from fixtures.engines.registry import REFERENCE
 
     model = laboratory.model(case.model)
@@ -161,13 +153,13 @@ def _introduction(laboratory, case, version: str) -> Iterator[str]:  # noqa: ANN
     yield f"reference  {REFERENCE} {laboratory.engine(REFERENCE).version} at fp32, no graph optimisation"
 
 
-def _compare_images(laboratory, case, count: int) -> int:  # noqa: ANN001
+def _compare_images(laboratory: Laboratory, case: Case, count: int) -> int:
     """Print a line for each image; return how many are off."""
     import numpy as np
 
     from fixtures.verdict.message import failure_message
 
-    images = laboratory.images(case.model, -(-count // case.batch) * case.batch)
+    images = laboratory.images(case.model, case.batch, -(-count // case.batch) * case.batch)
     failed, first = 0, None
     print(f"{'image':>5}  {'error in u':>10}  {'allowed':>7}  {'top-1':>5}  {'expected':>8}  {'margin':>7}")
     for start in range(0, count, case.batch):

@@ -1,0 +1,171 @@
+"""The comparison from a shell: exit code 0 they agree, 1 they differ, 2 it could not be judged, with what to do."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+ROOT = Path(__file__).parents[2]
+SMALL = ("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64")
+AGREE, DIFFER, NOT_JUDGED = 0, 1, 2
+OFF = """
+import sys
+sys.path.insert(0, {root!r})
+from fixtures.engines.onnxruntime_engine import OnnxRuntimeProgram
+real = OnnxRuntimeProgram.run
+def run(self, feeds):
+    results = real(self, feeds)
+    if self.facts["graph_optimization"] != "disable":
+        {fault}
+    return results
+OnnxRuntimeProgram.run = run
+import ort_comparison
+sys.exit(ort_comparison.main(sys.argv[1:]))
+"""
+
+
+def rows(text):
+    """Lines of images: number, error in u, allowed, top-1, expected."""
+    return re.findall(r"^ +(\d+) +(\S+) +(\S+) +(\d+) +(\d+) +\S+ +(\S*)$", text, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    """A classifier that is no NFNet: other names, a fixed batch and size, probabilities."""
+    weights = np.random.default_rng(0).standard_normal((10, 3 * 8 * 8)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["pixels"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "w"], ["scores"], transB=1),
+            helper.make_node("Softmax", ["scores"], ["probabilities"]),
+        ],
+        "other",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [4, 3, 8, 8])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [4, 10])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    path = tmp_path_factory.mktemp("other") / "other.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, path)
+    return path
+
+
+def test_engines_that_agree(runner, tmp_path):
+    """Model, input, output and engine first, then a line an image, then the verdict; from any folder."""
+    done = runner.compare(*SMALL, cwd=tmp_path)
+    assert done.code == AGREE, done.text
+    assert "input      inputs: float32[batch, 3, 64, 64]" in done.out
+    assert "output     logits: float32[batch, 1000]" in done.out
+    assert re.search(r"^engine     onnxruntime:cpu \d\S* at fp32, batch 1$", done.out, re.MULTILINE)
+    assert [int(row[0]) for row in rows(done.out)] == list(range(10))
+    assert all(0 <= float(row[1]) < float(row[2]) and row[3] == row[4] and not row[5] for row in rows(done.out))
+    assert done.out.splitlines()[-1] == "AGREE: onnxruntime:cpu and ONNX Runtime on 10 images at fp32"
+    assert "\x1b" not in done.text
+
+
+def test_batches_that_do_not_divide(runner):
+    """Three images in batches of two are three lines."""
+    done = runner.compare(*SMALL, "--inputs", "3", "--batch", "2")
+    assert done.code == AGREE, done.text
+    assert [int(row[0]) for row in rows(done.out)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("fault", "count", "words"),
+    [
+        ("results['logits'][1] += 1", 5, "image 1 is wrong, the other 1 of 2 agree"),
+        ("results['logits'][:] = float('nan')", 10, "NaN throughout"),
+        ("results['logits'] = results['logits'][:, :-1]", 10, "has shape [2, 999] instead of [2, 1000]"),
+    ],
+)
+def test_engines_that_differ(runner, fault, count, words):
+    """Exit code 1, the images that are off, and once in full what is wrong."""
+    code = OFF.format(root=str(ROOT), fault=fault)
+    done = runner.python("-c", code, *SMALL, "--batch", "2")
+    assert done.code == DIFFER, done.text
+    assert words in done.out
+    last = done.out.splitlines()[-1]
+    assert last == f"DIFFER: {count} of 10 images are further apart than fp32 explains"
+
+
+def test_another_classifier(runner, classifier):
+    """Its own names, sizes and types; the batch that it fixes must be asked for."""
+    done = runner.compare("--engine", "onnxruntime:cpu", "--model", classifier, "--batch", "4", "--inputs", "6")
+    assert done.code == AGREE, done.text
+    assert "input      pixels: float32[4, 3, 8, 8]" in done.out
+    assert "output     probabilities: float32[4, 10]" in done.out
+    assert len(rows(done.out)) == 6
+    refused = runner.compare("--engine", "onnxruntime:cpu", "--model", classifier)
+    assert refused.code == NOT_JUDGED
+    assert "takes batches of 4 only, not 1 -> use --batch 4" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--migraphx", "/nonexistent"), "there is no MIGraphX in the place that was named"),
+        (("--engine", "migraphx:ref", "--migraphx", "/nonexistent"), "-> name a folder with"),
+        (("--engine", "onnxruntime:cpu", "--model", "none.onnx"), "none.onnx: no such model file -> check the path"),
+        (("--engine", "onnxruntime:cpu", "--model", str(ROOT / "README.md")), "not an ONNX file"),
+        (("--engine", "onnxruntime:npu"), "unknown engine 'onnxruntime:npu' -> choose from"),
+        ((*SMALL, "--precision", "bf16"), "do not compute in bf16"),
+        ((*SMALL, "--image-size", "20"), "an image of 20x20 pixels is too small for test_nfnet"),
+        ((*SMALL, "--cache-dir", "/dev/null/cache"), "the cache folder cannot be written"),
+        ((*SMALL, "--batch", "0"), "batch 0 is too small"),
+        ((*SMALL, "--precision", "fp12"), "unknown precision 'fp12' -> choose from fp32, fp16, bf16"),
+        ((*SMALL, "--model", "x.onnx"), "not allowed with argument"),
+        (("--variant", "resnet"), "unknown variant 'resnet' -> choose from dm_nfnet_f0"),
+    ],
+    ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",
+)
+def test_what_cannot_be_judged(runner, words, message):
+    """Exit code 2 and one line that says what and what to do."""
+    done = runner.compare(*words)
+    assert done.code == NOT_JUDGED, done.text
+    assert message in done.err.splitlines()[-1]
+    assert "Traceback" not in done.text
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "numpy", "onnx"])
+def test_a_missing_package_is_named(runner, package):
+    """With the command that installs it."""
+    code = f"import sys; sys.modules[{package!r}] = None; sys.path.insert(0, {str(ROOT)!r}); import ort_comparison; "
+    done = runner.python("-c", code + "sys.exit(ort_comparison.main(sys.argv[1:]))", *SMALL)
+    assert done.code == NOT_JUDGED, done.text
+    assert package in done.err
+    assert "pip install" in done.err
+    assert "Traceback" not in done.text
+
+
+def test_interrupted_is_not_judged(runner):
+    """What was printed holds, the exit code does not say that they agree."""
+    done = runner.python("-c", OFF.format(root=str(ROOT), fault="raise KeyboardInterrupt"), *SMALL)
+    assert done.code == NOT_JUDGED
+    assert done.err.splitlines()[-1] == "could not judge: interrupted; the lines above hold"
+
+
+def test_a_reader_that_leaves_early(runner):
+    """``| head -1`` makes no traceback."""
+    command = [sys.executable, str(ROOT / "ort_comparison.py"), *SMALL, f"--cache-dir={runner.cache}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        text = process.stderr.read()
+    assert "Traceback" not in text
+    assert "BrokenPipe" not in text
+
+
+def test_help_is_complete(runner):
+    """Every option, the exit codes, examples."""
+    done = runner.compare("--help")
+    assert done.code == 0
+    for word in ("--model", "--variant", "--engine", "--precision", "--inputs", "--batch", "--image-size", "--seed",
+                 "--fast-math", "--exhaustive-tune", "--threads", "--migraphx", "--cache-dir", "exit code",
+                 "examples"):  # fmt: skip
+        assert word in done.out
