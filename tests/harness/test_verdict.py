@@ -1,0 +1,162 @@
+"""From two sets of outputs to passed or not, and the text that a reader gets."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from fixtures.errors import UsageError
+from fixtures.verdict.budgets import BUDGETS, budget
+from fixtures.verdict.message import failure_message
+from fixtures.verdict.patterns import recognise
+from fixtures.verdict.verdict import judge
+
+RNG = np.random.default_rng(5)
+LOGITS = RNG.standard_normal((32, 1000))
+BUDGET = BUDGETS[0]
+
+
+def verdict(actual, expected=LOGITS, aux=None):
+    """Judge an output, or two."""
+    more = aux or ({}, {})
+    return judge(
+        case_id="engine-model-fp32-b32", actual={"logits": np.asarray(actual), **more[0]},
+        expected={"logits": np.asarray(expected), **more[1]}, precision=BUDGET.precision,
+        budget=BUDGET,
+    )  # fmt: skip
+
+
+def shifted(share, images=slice(None)):
+    """Logits with a relative L2 error of ``share`` in some images."""
+    noise = RNG.standard_normal(LOGITS.shape)
+    noise *= np.linalg.norm(LOGITS, axis=1, keepdims=True) / np.linalg.norm(noise, axis=1, keepdims=True)
+    result = LOGITS.copy()
+    result[images] += share * noise[images]
+    return result
+
+
+@pytest.mark.parametrize(("share", "passed"), [(0.0, True), (0.99, True), (1.01, False), (100, False)])
+def test_the_budget_is_the_limit(share, passed):
+    """Just below passes, just above fails."""
+    found = verdict(shifted(share * BUDGET.relative_error))
+    assert found.passed == passed
+    assert found.units == pytest.approx(share * BUDGET.units)
+    assert found.stage == ("" if passed else "numbers")
+
+
+def test_exactly_the_budget_passes():
+    """A limit is what is allowed."""
+    expected = np.zeros((1, 4))
+    expected[0, 0] = 1
+    actual = expected.copy()
+    actual[0, 1] = BUDGET.relative_error
+    assert verdict(actual, expected).passed
+    actual[0, 1] = np.nextafter(BUDGET.relative_error, 1)
+    assert not verdict(actual, expected).passed
+
+
+def test_one_wrong_image_in_a_batch_fails():
+    """An average over the batch would hide it."""
+    actual = shifted(1.5 * BUDGET.relative_error, images=[17])
+    found = verdict(actual)
+    assert np.linalg.norm(actual - LOGITS) / np.linalg.norm(LOGITS) < BUDGET.relative_error / 3
+    assert not found.passed
+    assert found.failing_images == [17]
+    assert found.worst.image == 17
+
+
+def test_the_worst_output_decides():
+    """A second output that is off is not hidden by a first that is fine."""
+    found = verdict(LOGITS, aux=({"aux": shifted(1.0)}, {"aux": LOGITS}))
+    assert (found.passed, found.output) == (False, "aux")
+
+
+def test_structure_goes_before_everything():
+    """A wrong shape is not held against numbers."""
+    found = verdict(np.full((32, 999), np.nan))
+    assert (found.stage, found.images, found.worst) == ("structure", (), None)
+    assert math.isnan(found.units)
+    assert "has shape [32, 999] instead of [32, 1000]" in failure_message(found, reference="the reference")
+
+
+def test_nan_goes_before_numbers():
+    """One NaN fails, however small its weight in a norm."""
+    actual = LOGITS.copy()
+    actual[3, 14] = np.nan
+    found = verdict(actual)
+    assert (found.passed, found.stage) == (False, "nonfinite")
+    assert "1 NaN and 0 Inf, expected 0 NaN and 0 Inf; first at [3, 14]" in found.problems[0]
+
+
+def test_nan_where_nan_was_expected_passes():
+    """If the rest agrees."""
+    expected = LOGITS.copy()
+    expected[3, 14] = np.nan
+    assert verdict(expected, expected).passed
+    actual = expected.copy()
+    actual[3, 15] += 1
+    assert not verdict(actual, expected).passed
+
+
+def test_every_budget_has_one_row_and_a_reason():
+    """Unknown combinations are refused with the rows that there are."""
+    keys = [(row.precision, row.accumulation) for row in BUDGETS]
+    assert len(set(keys)) == len(keys)
+    for row in BUDGETS:
+        assert budget(row.precision, row.accumulation) is row
+        assert row.units > 0
+        assert row.why
+    with pytest.raises(
+        UsageError, match="no budget for fp32 with accumulation 'sideways' -> add a row; there are fp32/"
+    ):
+        budget("fp32", "sideways")
+
+
+def test_records_are_plain_json():
+    """Also where no number was computed."""
+    for found in (verdict(LOGITS), verdict(shifted(1.0)), verdict(np.full((32, 999), np.nan))):
+        record = json.loads(json.dumps(found.to_json(), allow_nan=False))
+        assert record["passed"] == found.passed
+
+
+def test_a_message_has_its_parts_in_order():
+    """Case, got against allowed, worst values, hints, whose fault, where, how to repeat, what is saved."""
+    found = verdict(np.roll(LOGITS, 1, axis=0))
+    text = failure_message(found, reference="ONNX Runtime at fp32", fault="engine", block="stages.1.0",
+                           command="pytest x", saved="x.npz")  # fmt: skip
+    parts = ["engine-model-fp32-b32: disagrees with ONNX Runtime at fp32", "image", "got     allowed", "error in u",
+             "relative L2 error", "largest |error|", "1 - cosine", "top-1", "worst values:", "index",
+             "it looks like: image 0 got the answer of image 31", "at fault:", "first wrong block:", "see it again:",
+             "saved:"]  # fmt: skip
+    at = [text.index(part) for part in parts]
+    assert at == sorted(at)
+    assert len([line for line in text.splitlines() if line.count("e") or line.strip()]) < 100
+    assert "at fault" not in failure_message(found, reference="x")
+
+
+@pytest.mark.parametrize(
+    ("fault", "hint"),
+    [
+        (lambda x: x[[1, 0, *range(2, 32)]], "image 0 got the answer of image 1: rows of the batch are mixed up"),
+        (lambda x: np.roll(x, 1, axis=0), "image 0 got the answer of image 31"),
+        (lambda x: x * 0, "images 0, 1, 2, 3, 4, 5, ... are all zeros: never written?"),
+        (lambda x: np.where(np.arange(32)[:, None] == 4, 0, x), "image 4 is all zeros"),
+        (lambda x: np.where(np.arange(32)[:, None] == 4, np.nan, x), "image 4 is NaN throughout"),
+        (lambda x: np.repeat(x[:1], 32, axis=0), "every image got the same answer"),
+        (lambda x: x * 1.7, "image 0 is 1.7 times what was expected"),
+        (lambda x: x + (np.arange(1000) == 7), "only 1 of 1000 values of image 0 are off"),
+        (lambda x: np.where(np.arange(32)[:, None] == 9, x + 1, x), "image 9 is wrong, the other 31 of 32 agree"),
+    ],
+)
+def test_faults_that_have_a_face(fault, hint):
+    """Are called by name."""
+    assert any(hint in text for text in recognise(actual=fault(LOGITS), expected=LOGITS, allowed=1e-5))
+
+
+@pytest.mark.parametrize("allowed", [1e-6, 1e-2])
+def test_what_looks_like_nothing_known_has_no_hint(allowed):
+    """Noise and unrelated numbers are not called mixed-up rows or a wrong scale."""
+    assert recognise(actual=LOGITS, expected=LOGITS, allowed=allowed) == []
+    assert recognise(actual=shifted(3 * allowed), expected=LOGITS, allowed=allowed) == []
+    assert recognise(actual=RNG.standard_normal(LOGITS.shape), expected=LOGITS, allowed=allowed) == []
