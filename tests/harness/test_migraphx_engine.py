@@ -65,10 +65,10 @@ def save(path, nodes, outputs, shape=("batch", 3, 4, 4), name="pixels", dims=Non
 
 @real
 def test_says_what_it_is(engine):
-    """Name, version, and that ref adds up in the storage type."""
+    """Name, version, and that ref cuts where others round."""
     assert engine.name == "migraphx:ref"
     assert engine.version.count(".") == 2
-    assert (engine.accumulation, engine.deterministic, engine.static_batch) == ("storage", True, True)
+    assert (engine.arithmetic, engine.deterministic, engine.static_batch) == ("cut", True, True)
 
 
 @real
@@ -305,3 +305,26 @@ def test_device_program_uploads_runs_waits_and_downloads():
     assert api.synchronised == 2
     program.close()
     assert model.closed
+
+
+def cut(values, bits):
+    """Towards zero to so many significand bits."""
+    mantissa, exponent = np.frexp(np.asarray(values, np.float64))
+    return np.ldexp(np.trunc(np.ldexp(mantissa, bits)), exponent - bits)
+
+
+@real
+@pytest.mark.parametrize("channels", [1, 64])
+def test_ref_cuts_products_and_sums_of_convolutions(engine, tmp_path, channels):
+    """Why its budget is its own: bit by bit what cutting each product, adding in float64 and cutting the sum gives."""
+    rng = np.random.default_rng(channels)
+    weights = rng.standard_normal((4, channels, 1, 1)).astype(np.float16)
+    images = rng.standard_normal((1, channels, 4, 4)).astype(np.float16)
+    path = save(tmp_path / "conv.onnx", [helper.make_node("Conv", ["pixels", "w"], ["y"])], ["y"], images.shape)
+    model = onnx.load(path)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights.astype(np.float32), "w"))
+    onnx.save(model, path)
+    program = engine.prepare(path, shape=images.shape, precision="fp16", options=HOST)
+    (got,) = program.run({"pixels": images}).values()
+    products = cut(weights[:, :, 0, 0].astype(float)[:, :, None] * images.reshape(channels, 16).astype(float), 11)
+    assert np.array_equal(got.reshape(4, 16), cut(products.sum(axis=1), 11))

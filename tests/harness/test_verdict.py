@@ -101,15 +101,13 @@ def test_nan_where_nan_was_expected_passes():
 
 def test_every_budget_has_one_row_and_a_reason():
     """Unknown combinations are refused with the rows that there are."""
-    keys = [(row.precision, row.accumulation) for row in BUDGETS]
+    keys = [(row.precision, row.arithmetic) for row in BUDGETS]
     assert len(set(keys)) == len(keys)
     for row in BUDGETS:
-        assert budget(row.precision, row.accumulation) is row
+        assert budget(row.precision, row.arithmetic) is row
         assert row.units > 0
         assert row.why
-    with pytest.raises(
-        UsageError, match="no budget for fp32 with accumulation 'sideways' -> add a row; there are fp32/"
-    ):
+    with pytest.raises(UsageError, match="no budget for fp32 with arithmetic 'sideways' -> add a row; there are fp32/"):
         budget("fp32", "sideways")
 
 
