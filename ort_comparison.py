@@ -160,24 +160,25 @@ def _compare_images(laboratory: Laboratory, case: Case, count: int) -> int:
     from fixtures.verdict.message import failure_message
 
     images = laboratory.images(case.model, case.batch, -(-count // case.batch) * case.batch)
-    failed, first = 0, None
+    failed, first, fault = 0, None, ""
     print(f"{'image':>5}  {'error in u':>10}  {'allowed':>7}  {'top-1':>5}  {'expected':>8}  {'margin':>7}")
     for start in range(0, count, case.batch):
         part = np.ascontiguousarray(images[start : start + case.batch])
         actual, expected = laboratory.run(case, part), laboratory.reference(case.model, part)
         verdict = laboratory.judge(case, actual, expected)
-        first = first or (None if verdict.passed else verdict)
+        if not (verdict.passed or first):
+            first, fault = verdict, laboratory.blame(case, part, actual, expected)
         if not verdict.images:
             failed += min(case.batch, count - start)
             continue
         for row in verdict.images[: count - start]:
             good = verdict.stage != "nonfinite" and row.relative_l2 <= verdict.budget.relative_error
             failed += not good
-            print(f"{start + row.image:>5}  {row.relative_l2 / verdict.unit:>10.3g}  {verdict.budget.units:>7g}  "
+            print(f"{start + row.image:>5}  {row.relative_l2 / verdict.unit:>10.3g}  {verdict.budget.units:>7.3g}  "
                   f"{row.top1_actual:>5}  {row.top1_expected:>8}  {row.margin:>7.1e}  {'' if good else 'DIFFERS'}",
                   flush=True)  # fmt: skip
     if first:
-        print(failure_message(first, reference="ONNX Runtime at fp32"))
+        print(failure_message(first, reference="ONNX Runtime at fp32", fault=fault))
     return failed
 
 

@@ -11,9 +11,7 @@ from onnx import numpy_helper
 
 from fixtures.pipeline import Laboratory
 from fixtures.records import Case, EngineOptions, ModelSpec
-from fixtures.verdict.budgets import budget
 from fixtures.verdict.message import failure_message
-from fixtures.verdict.verdict import judge
 
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
 FOUR = 4
@@ -32,16 +30,10 @@ def logits(model, images):
     return session.run(["logits"], {"inputs": images})[0]
 
 
-def verdict_of(laboratory, actual):
-    """Hold four images' logits against the reference."""
-    expected = laboratory.expected(SPEC, FOUR)
-    return judge(
-        case_id="planted",
-        actual={"logits": actual},
-        expected=expected,
-        precision="fp32",
-        budget=budget("fp32", "nearest"),
-    )
+def verdict_of(laboratory, actual, spec=SPEC):
+    """Hold logits against the reference, as a case on ONNX Runtime at fp32."""
+    case = Case("onnxruntime:cpu", spec, "fp32", len(actual))
+    return laboratory.judge(case, {"logits": actual}, laboratory.expected(spec, len(actual)))
 
 
 def weight(model, layer, part="weight"):
@@ -145,10 +137,7 @@ def test_a_wrong_attribute_is_found(laboratory, fault):
     spec = ModelSpec(variant, None, (64, 64))
     model, images = onnx.load(laboratory.model(spec).path), laboratory.images(spec, 1)
     plant(model)
-    found = judge(
-        case_id="planted", actual={"logits": logits(model, images)}, expected=laboratory.expected(spec, 1),
-        precision="fp32", budget=budget("fp32", "nearest"),
-    )  # fmt: skip
+    found = verdict_of(laboratory, logits(model, images), spec)
     assert not found.passed
     assert found.units > 2 * found.budget.units
 

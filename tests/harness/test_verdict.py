@@ -6,15 +6,16 @@ import math
 import numpy as np
 import pytest
 
-from fixtures.errors import UsageError
-from fixtures.verdict.budgets import BUDGETS, budget
+from fixtures.precisions import precision
+from fixtures.verdict.blame import blame
+from fixtures.verdict.budgets import MULTIPLE, Budget
 from fixtures.verdict.message import failure_message
 from fixtures.verdict.patterns import recognise
 from fixtures.verdict.verdict import judge
 
 RNG = np.random.default_rng(5)
 LOGITS = RNG.standard_normal((32, 1000))
-BUDGET = BUDGETS[0]
+BUDGET = Budget("fp32", "fp32", 5 * 2.0**-24)
 
 
 def verdict(actual, expected=LOGITS, aux=None):
@@ -99,16 +100,38 @@ def test_nan_where_nan_was_expected_passes():
     assert not verdict(actual, expected).passed
 
 
-def test_every_budget_has_one_row_and_a_reason():
-    """Unknown combinations are refused with the rows that there are."""
-    keys = [(row.precision, row.arithmetic) for row in BUDGETS]
-    assert len(set(keys)) == len(keys)
-    for row in BUDGETS:
-        assert budget(row.precision, row.arithmetic) is row
-        assert row.units > 0
-        assert row.why
-    with pytest.raises(UsageError, match="no budget for fp32 with arithmetic 'sideways' -> add a row; there are fp32/"):
-        budget("fp32", "sideways")
+def test_a_budget_is_a_multiple_of_the_floor():
+    """The same multiple at every precision, and a reason that names the floor."""
+    for name in ("fp32", "fp16", "bf16"):
+        row = Budget(name, f"{name} cut", 0.01)
+        assert row.relative_error == MULTIPLE * 0.01
+        assert row.units == pytest.approx(row.relative_error / precision(name).unit_roundoff)
+        assert f"{MULTIPLE:g} times the floor: the same graph in {name} cut arithmetic is" in row.why
+
+
+@pytest.mark.parametrize(
+    ("engine", "reference", "sensitivity", "words"),
+    [
+        (1.0, 0.0, 0.0, "the engine (from the float64 oracle: engine "),
+        (0.0, 1.0, 0.0, "ONNX Runtime (from"),
+        (1.0, 1.0, 0.0, "both, the engine and ONNX Runtime (from"),
+        (0.0, 0.0, 0.0, "neither alone"),
+        (1.0, 0.0, 1.0, "the input: moving each pixel"),
+    ],
+)
+def test_the_side_at_fault_is_named(engine, reference, sensitivity, words):
+    """Each side's verdict against the oracle decides; an input that nobody can compute is nobody's fault."""
+    sides = {"engine": verdict(shifted(engine)), "reference": verdict(shifted(reference))}
+    assert blame(**sides, sensitivity=sensitivity).startswith(words)
+
+
+def test_blame_says_what_an_engine_did_instead_of_numbers():
+    """A wrong shape, NaN."""
+    good = verdict(LOGITS)
+    text = blame(engine=verdict(LOGITS[:, 1:]), reference=good, sensitivity=0.0)
+    assert text.startswith("the engine")
+    assert "has shape [32, 999]" in text
+    assert "engine NaN or Inf, " in blame(engine=verdict(LOGITS * np.nan), reference=good, sensitivity=0.0)
 
 
 def test_records_are_plain_json():

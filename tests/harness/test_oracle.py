@@ -1,0 +1,244 @@
+"""The float64 oracle against onnx's own reference evaluator, and against plain loops where that one is no help."""
+
+import math
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator, op_run
+from scipy import special
+
+from fixtures.errors import OracleError
+from fixtures.inputs import synthetic_images
+from fixtures.nfnet.store import built_model
+from fixtures.precisions import precision
+from fixtures.records import ModelSpec
+from fixtures.truth.oracle import Oracle
+
+CLOSE = 1e-12
+DEFAULTS_IN_FLOAT32 = 1e-7  # the evaluator has alpha = 0.2 and the like as the nearest float32
+RNG = np.random.default_rng(8)
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
+
+
+class Erf(op_run.OpRun):
+    """The evaluator's own is float32 inside, whatever it is given."""
+
+    def _run(self, x):
+        return (special.erf(x),)
+
+
+class Gelu(op_run.OpRun):
+    """Likewise."""
+
+    def _run(self, x, approximate="none"):
+        if approximate == "tanh":
+            return (0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),)
+        return (0.5 * x * (1 + special.erf(x / np.sqrt(2))),)
+
+
+def reference(model):
+    """The evaluator of onnx in float64 throughout."""
+    return ReferenceEvaluator(model, new_ops=[Erf, Gelu])
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Builds models."""
+    folder = tmp_path_factory.mktemp("oracle")
+    return lambda *spec, kind="fp32": built_model(ModelSpec(*spec), precision(kind), folder)
+
+
+def doubled(path):
+    """The model with all floating numbers in float64."""
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.data_type in FLOATS:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        if value.type.tensor_type.elem_type in FLOATS:
+            value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    return model
+
+
+def distance(actual, expected):
+    """Relative L2."""
+    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ("test_nfnet", None, (64, 64)),
+        ("test_nfnet", None, (45, 67), 1, 13),
+        ("nf_resnet50", None, (33, 47)),
+        ("eca_nfnet_l0", None, (64, 64)),
+        ("nf_regnet_b1", None, (50, 64)),
+        ("dm_nfnet_f0", None, (32, 49)),
+        ("nfnet_f0", None, (48, 32), 0, 13),
+    ],
+    ids=lambda spec: ModelSpec(*spec).label,
+)
+def test_networks_agree_with_the_reference_evaluator(models, spec):
+    """Logits and a tensor in the middle."""
+    path = models(*spec)
+    images = synthetic_images("oracle", (2, 3, *spec[2])).astype(np.float64)
+    oracle = Oracle(path)
+    middle = oracle.nodes[len(oracle.nodes) // 2].outputs[0]
+    got = oracle.evaluate({"inputs": images}, ["logits", middle])
+    model = doubled(path)
+    model.graph.output.append(helper.make_tensor_value_info(middle, TensorProto.DOUBLE, None))
+    want = reference(model).run(["logits", middle], {"inputs": images})
+    for actual, expected in zip(got.values(), want, strict=True):
+        assert actual.dtype == np.float64
+        assert distance(actual, expected) <= CLOSE
+
+
+def test_evaluation_may_begin_anywhere(models):
+    """From a tensor in the middle the rest comes out the same, and nothing before it is needed."""
+    oracle = Oracle(models("test_nfnet", None, (64, 64)))
+    images = synthetic_images("anywhere", (1, 3, 64, 64))
+    whole = oracle.evaluate({"inputs": images}, ["stages.1.0", "logits"])
+    part = oracle.evaluate({"stages.1.0": whole["stages.1.0"]})
+    assert np.array_equal(part["logits"], whole["logits"])
+
+
+def test_an_fp16_file_is_exact_on_its_own_weights(models):
+    """Its weights are read as they are, nothing else is rounded."""
+    path = models("test_nfnet", None, (64, 64), kind="fp16")
+    images = synthetic_images("half", (1, 3, 64, 64)).astype(np.float16).astype(np.float64)
+    (want,) = reference(doubled(path)).run(None, {"inputs": images})
+    assert distance(Oracle(path).evaluate({"inputs": images})["logits"], want) <= CLOSE
+
+
+def single(tmp_path, kind, arrays, attributes, opset=20, outputs=1):
+    """A model of one node, in float64; arrays beside the first are constants."""
+    names = ["x", *(f"c{index}" for index in range(1, len(arrays)))]
+    names = [name if array is not None else "" for name, array in zip(names, arrays, strict=True)]
+    made = [f"y{index}" for index in range(outputs)]
+    element = helper.np_dtype_to_tensor_dtype(arrays[0].dtype)
+    graph = helper.make_graph(
+        [helper.make_node(kind, names, made, **attributes)], "one",
+        [helper.make_tensor_value_info("x", element, arrays[0].shape)],
+        [helper.make_tensor_value_info(name, TensorProto.DOUBLE, None) for name in made],
+        [numpy_helper.from_array(array, name) for array, name in zip(arrays[1:], names[1:], strict=True) if name],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    path = tmp_path / "one.onnx"
+    onnx.save(model, path)
+    return path, model, made
+
+
+def real(*shape):
+    """Random numbers."""
+    return RNG.standard_normal(shape)
+
+
+I64 = np.int64
+CASES = {
+    "conv pads": ("Conv", [real(2, 4, 9, 7), real(6, 4, 3, 3), real(6)], {"pads": [0, 1, 2, 1], "strides": [2, 1]}),
+    "conv groups": ("Conv", [real(1, 6, 8, 8), real(9, 2, 3, 3)], {"group": 3, "pads": [1, 1, 1, 1]}),
+    "conv depthwise": ("Conv", [real(1, 5, 8, 8), real(5, 1, 3, 3)], {"group": 5}),
+    "conv dilated": ("Conv", [real(1, 3, 11, 12), real(2, 3, 3, 2)], {"dilations": [2, 3]}),
+    "conv 1x1 stride": ("Conv", [real(2, 3, 7, 9), real(4, 3, 1, 1)], {"strides": [2, 2]}),
+    "conv 1d": ("Conv", [real(2, 1, 20), real(1, 1, 5)], {"pads": [2, 2]}),
+    "conv same upper": ("Conv", [real(1, 3, 8, 9), real(2, 3, 3, 3)], {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    "conv same lower": ("Conv", [real(1, 3, 8, 9), real(2, 3, 4, 4)], {"auto_pad": "SAME_LOWER", "strides": [2, 2]}),
+    "gemm": ("Gemm", [real(3, 4), real(5, 4), real(5)], {"transB": 1, "alpha": 0.5, "beta": 2.0}),
+    "matmul": ("MatMul", [real(2, 3, 4), real(2, 4, 5)], {}),
+    "average pool": ("AveragePool", [real(1, 2, 7, 9)], {"kernel_shape": [3, 3], "strides": [2, 2]}),
+    "average pool pads": ("AveragePool", [real(1, 2, 8, 8)], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+    "average pool counts": (
+        "AveragePool", [real(1, 2, 8, 8)], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1}),
+    "max pool": ("MaxPool", [real(1, 2, 9, 9)], {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    "gelu": ("Gelu", [real(4, 5)], {}),
+    "gelu tanh": ("Gelu", [real(4, 5)], {"approximate": "tanh"}),
+    "softmax": ("Softmax", [real(4, 5)], {}),
+    "log softmax": ("LogSoftmax", [real(4, 5)], {"axis": 0}),
+    "hard sigmoid": ("HardSigmoid", [real(4, 5)], {}),
+    "hard swish": ("HardSwish", [real(4, 5)], {}),
+    "leaky relu": ("LeakyRelu", [real(4, 5)], {}),
+    "clip": ("Clip", [real(4, 5), np.array(-0.5), np.array(0.5)], {}),
+    "batch norm": ("BatchNormalization", [real(2, 3, 4, 4), real(3), real(3), real(3), real(3) ** 2], {}),
+    "layer norm": ("LayerNormalization", [real(2, 3, 8), real(8), real(8)], {}),
+    "instance norm": ("InstanceNormalization", [real(2, 3, 4, 4), real(3), real(3)], {}),
+    "reduce mean": ("ReduceMean", [real(2, 3, 4), np.array([1, 2], I64)], {"keepdims": 0}),
+    "reduce sum": ("ReduceSum", [real(2, 3, 4)], {}),
+    "reduce max": ("ReduceMax", [real(2, 3, 4), np.array([-1], I64)], {}),
+    "reshape": ("Reshape", [real(2, 3, 4), np.array([0, -1], I64)], {}),
+    "flatten": ("Flatten", [real(2, 3, 4)], {"axis": 2}),
+    "transpose": ("Transpose", [real(2, 3, 4)], {"perm": [2, 0, 1]}),
+    "slice": ("Slice", [real(8, 9), np.array([1, -1], I64), np.array([7, -99], I64), np.array([0, 1], I64),
+                        np.array([2, -2], I64)], {}),
+    "gather": ("Gather", [real(4, 5), np.array([3, 0], I64)], {"axis": 1}),
+    "pad": ("Pad", [real(3, 4), np.array([1, 0, 0, 2], I64), np.array(1.5)], {}),
+    "pad edge": ("Pad", [real(3, 4), np.array([1, 0, 0, 2], I64)], {"mode": "edge"}),
+    "squeeze": ("Squeeze", [real(3, 1, 4), np.array([1], I64)], {}),
+    "unsqueeze": ("Unsqueeze", [real(3, 4), np.array([0, 3], I64)], {}),
+    "expand": ("Expand", [real(3, 1), np.array([2, 3, 4], I64)], {}),
+    "pow": ("Pow", [np.abs(real(3, 4)), np.array(2.5)], {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_operators_agree_with_the_reference_evaluator(tmp_path, name):
+    """Edge cases of each."""
+    kind, arrays, attributes = CASES[name]
+    path, model, made = single(tmp_path, kind, arrays, attributes)
+    want = reference(model).run(None, {"x": arrays[0]})
+    got = Oracle(path).evaluate({"x": arrays[0]})
+    for output, expected in zip(made, want, strict=True):
+        assert got[output].shape == expected.shape
+        close = DEFAULTS_IN_FLOAT32 if kind in ("HardSigmoid", "HardSwish", "LeakyRelu") else CLOSE
+        assert np.allclose(got[output], expected, rtol=close, atol=close)
+
+
+def test_split_gives_every_part(tmp_path):
+    """Uneven lengths too."""
+    x = real(5, 3)
+    path, _, _ = single(tmp_path, "Split", [x, np.array([2, 3], I64)], {}, outputs=2)
+    got = Oracle(path).evaluate({"x": x})
+    assert np.array_equal(got["y0"], x[:2])
+    assert np.array_equal(got["y1"], x[2:])
+
+
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize(
+    ("length", "kernel", "stride", "pad"), [(7, 2, 2, 0), (8, 3, 2, 1), (5, 2, 3, 1), (9, 3, 3, 1)]
+)
+def test_ceil_mode_pools_only_what_is_there(tmp_path, largest, length, kernel, stride, pad):
+    """Plain loops: windows clipped to the image, none begins behind it."""
+    x = real(1, 1, length, length)
+    count = math.ceil((length + 2 * pad - kernel) / stride) + 1
+    count -= (count - 1) * stride >= length + pad
+    want = np.empty((count, count))
+    for row in range(count):
+        for column in range(count):
+            top, left = row * stride - pad, column * stride - pad
+            window = x[0, 0, max(top, 0) : top + kernel, max(left, 0) : left + kernel]
+            want[row, column] = window.max() if largest else window.mean()
+    attributes = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4, "ceil_mode": 1}
+    path, _, _ = single(tmp_path, "MaxPool" if largest else "AveragePool", [x], attributes)
+    assert np.allclose(Oracle(path).evaluate({"x": x})["y0"], want, rtol=CLOSE)
+
+
+def test_an_unknown_operator_is_named(tmp_path):
+    """With its node, the file and what to do."""
+    path, _, _ = single(tmp_path, "Det", [real(3, 3)], {})
+    with pytest.raises(OracleError, match=r"one\.onnx: the oracle has no operator Det \(node 'y0'\) -> add it"):
+        Oracle(path).evaluate({"x": real(3, 3)})
+
+
+def test_shapes_that_do_not_fit_are_named(tmp_path):
+    """With operator, node and shapes."""
+    path, _, _ = single(tmp_path, "MatMul", [real(3, 3), real(3, 3)], {})
+    with pytest.raises(OracleError, match=r"MatMul 'y0' of \[\[2, 2\], \[3, 3\]\]: "):
+        Oracle(path).evaluate({"x": real(2, 2)})
+
+
+def test_a_tensor_that_nothing_makes_is_named(tmp_path):
+    """A typo in a name."""
+    path, _, _ = single(tmp_path, "Relu", [real(3, 3)], {})
+    with pytest.raises(OracleError, match="nothing makes 'z'"):
+        Oracle(path).evaluate({"x": real(3, 3)}, ["z"])

@@ -1,0 +1,168 @@
+"""Truth and floors of a model: kept on disk by content, and near where real engines lie."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, save
+
+from fixtures.errors import CacheError, UsageError
+from fixtures.modelfile import inspect
+from fixtures.pipeline import Laboratory
+from fixtures.precisions import BY_NAME as PRECISIONS
+from fixtures.precisions import precision
+from fixtures.records import Case, EngineOptions, ModelSpec
+from fixtures.truth import kept as keeping
+from fixtures.truth.floors import ARITHMETICS, CUT, CUT_CONSTANTS, NEAREST, arithmetic
+from fixtures.truth.kept import kept, key_of
+from fixtures.truth.truth import Truth
+
+SPEC = ModelSpec("test_nfnet", None, (64, 64))
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory):
+    """One for all."""
+    with Laboratory(tmp_path_factory.mktemp("truth")) as made:
+        yield made
+
+
+def floor_units(laboratory, name, kind, spec=SPEC):
+    """A floor in u."""
+    floor = laboratory.truth(spec).floor(laboratory.images(spec, 2), arithmetic(name, kind))
+    return floor / precision(name).unit_roundoff
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "least", "most"),
+    [
+        ("fp32", NEAREST, 2, 10),
+        ("fp16", NEAREST, 1, 3),
+        ("bf16", NEAREST, 1, 3),
+        ("fp16", CUT_CONSTANTS, 4, 12),
+        ("fp16", CUT, 20, 60),
+        ("bf16", CUT, 20, 60),
+    ],
+)
+def test_floors_are_a_few_roundings(laboratory, name, kind, least, most):
+    """Rounding to nearest averages out; cutting errs to one side in every layer."""
+    assert least < floor_units(laboratory, name, kind) < most
+
+
+@pytest.mark.parametrize("spec", [SPEC, ModelSpec("eca_nfnet_l0", None, (64, 64), 3)], ids=lambda spec: spec.label)
+@pytest.mark.parametrize("name", ["fp32", "fp16"])
+@pytest.mark.parametrize("level", ["disable", "all"])
+def test_a_real_engine_lies_near_its_floor(laboratory, spec, name, level):
+    """ONNX Runtime is neither far above nor far below: the floor is neither too strict nor a licence."""
+    case = Case("onnxruntime:cpu", spec, name, 2, EngineOptions(graph_optimization=level))
+    actual = laboratory.run(case, laboratory.images(spec, 2))
+    found = laboratory.judge(case, actual, laboratory.exact(spec, 2))
+    floors = found.worst.relative_l2 / found.budget.floor
+    assert 0.5 < floors < 2
+
+
+def test_tf32_is_not_strict_fp32(laboratory):
+    """Its floor lies orders of magnitude above: an engine that takes it in secret is found."""
+    images = laboratory.images(SPEC, 1)
+    truth = laboratory.truth(SPEC)
+    strict, fast = (truth.floor(images, arithmetic(name, NEAREST)) for name in ("fp32", "tf32"))
+    assert fast > 100 * strict
+
+
+def test_fast_math_has_a_floor_of_its_own(laboratory):
+    """The tanh GELU is no rounding error of fp32."""
+    spec = ModelSpec("nfnet_f0", None, (32, 32))
+    images, truth = laboratory.images(spec, 1), laboratory.truth(spec)
+    strict, fast = (truth.floor(images, arithmetic("fp32", NEAREST, fast_math=on)) for on in (False, True))
+    assert fast > 100 * strict
+
+
+def test_every_precision_has_every_arithmetic():
+    """And an unknown one is refused with those that there are."""
+    assert {(name, kind) for name in PRECISIONS for kind in (NEAREST, CUT, CUT_CONSTANTS)} <= set(ARITHMETICS)
+    with pytest.raises(UsageError, match="no arithmetic 'up' at fp32 -> add a row; there are fp32/nearest"):
+        arithmetic("fp32", "up")
+
+
+def test_a_batch_is_evaluated_in_parts(laboratory):
+    """With the same result."""
+    images, truth = laboratory.images(SPEC, 6), laboratory.truth(SPEC)
+    whole = truth.outputs(images)["logits"]
+    assert whole.shape == (6, 1000)
+    assert np.allclose(whole[5:], truth.outputs(images[5:])["logits"], rtol=1e-12)
+
+
+def test_an_unstable_input_is_told_from_a_stable_one(tmp_path, laboratory):
+    """Differences of nearly equal numbers move far when their inputs move by a rounding."""
+    nodes = [
+        helper.make_node("Sub", ["x", "far"], ["small"]),
+        helper.make_node("Flatten", ["small"], ["y"]),
+    ]
+    far = helper.make_tensor("far", TensorProto.FLOAT, [1], [1.0])
+    graph = helper.make_graph(
+        nodes, "unstable", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 2, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])], [far],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    save(model, tmp_path / "unstable.onnx")
+    truth = Truth(inspect(tmp_path / "unstable.onnx"), tmp_path)
+    assert truth.sensitivity(np.full((1, 1, 2, 2), 1.00001)) > 1e-3
+    assert truth.sensitivity(np.full((1, 1, 2, 2), 3.0)) < 1e-6
+    assert laboratory.truth(SPEC).sensitivity(laboratory.images(SPEC, 1)) < 1e-6
+
+
+def test_results_are_computed_once(tmp_path):
+    """The second time they come from disk, the same bits."""
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"logits": np.array([[1 / 3, np.nan]])}
+
+    first, second = (kept(tmp_path, "key", compute) for _ in range(2))
+    assert len(calls) == 1
+    assert np.array_equal(first["logits"], second["logits"], equal_nan=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"something else"])
+def test_a_damaged_result_is_computed_again(tmp_path, content):
+    """It is only a copy."""
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth" / "key.npz").write_bytes(content)
+    assert kept(tmp_path, "key", lambda: {"y": np.ones(1)})["y"] == 1
+    assert kept(tmp_path, "key", lambda: {"y": np.zeros(1)})["y"] == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch, error):
+    """Neither a result nor half a file."""
+
+    def interrupted(file, **_):
+        file.write(b"half")
+        raise error
+
+    monkeypatch.setattr(keeping.np, "savez", interrupted)
+    with pytest.raises(error):
+        kept(tmp_path, "key", lambda: {"y": np.ones(1)})
+    assert not list((tmp_path / "truth").iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    """With what to do."""
+    (tmp_path / "truth").touch()
+    with pytest.raises(CacheError, match=r"a result cannot be kept: .* -> choose another folder"):
+        kept(tmp_path, "key", lambda: {"y": np.ones(1)})
+
+
+def test_a_key_depends_on_everything(tmp_path):
+    """File, numbers, their type and shape, words."""
+    path = tmp_path / "model"
+    path.write_bytes(b"one")
+    ones = np.ones((2, 2), np.float32)
+    keys = [
+        key_of([path], [ones], "exact"), key_of([path], [ones], "fp16"), key_of([path], [ones * 2], "exact"),
+        key_of([path], [ones.astype(np.float64)], "exact"), key_of([path], [ones.reshape(4)], "exact"),
+        key_of([], [ones], "exact"),
+    ]  # fmt: skip
+    path.write_bytes(b"another")
+    keys.append(key_of([path], [ones], "exact"))
+    assert len(set(keys)) == len(keys)
+    assert key_of([path], [ones], "exact") == keys[-1]
