@@ -123,6 +123,15 @@ def test_garbage_is_an_error(library, data, words):
 
 
 @real
+def test_a_program_prints_its_instructions(library, capfd):
+    """Into a string, not onto the terminal."""
+    text = str(compiled(library, onnx_bytes(RELU)))
+    assert "ref::" in text
+    assert "float_type" in text
+    assert capfd.readouterr().out == ""
+
+
+@real
 def test_unknown_target_names_the_loaders_reason(library):
     """A target is a library of its own."""
     with pytest.raises(RuntimeError, match="nosuch"):
@@ -142,9 +151,9 @@ def test_missing_library_is_an_oserror(tmp_path):
         migraphx_c.Library(tmp_path / "libmigraphx_c.so")
 
 
-def test_captured_stderr_is_given_back():
+def test_captured_output_is_given_back():
     """Text of the block is caught, file descriptor 2 works again after an exception."""
-    with contextlib.suppress(ZeroDivisionError), migraphx_c.captured_stderr() as text:
+    with contextlib.suppress(ZeroDivisionError), migraphx_c.captured(2) as text:
         os.write(2, b"words of C++")
         raise ZeroDivisionError
     assert text.getvalue() == "words of C++"

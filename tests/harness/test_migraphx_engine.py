@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from fixtures.engines import migraphx_device, migraphx_engine, migraphx_find
 from fixtures.engines.base import as_fed
-from fixtures.errors import CompileError, EngineUnavailable, ModelError, ParseError, RunError
+from fixtures.errors import CompileError, EngineUnavailable, ModelError, ParseError, RunError, TreatmentError
 from fixtures.inputs import synthetic_images
 from fixtures.nfnet.store import built_model
 from fixtures.pipeline import Laboratory
@@ -90,6 +90,25 @@ def test_quantised_programs_differ_from_fp32(engine, model, images):
         rounded = engine.prepare(model, shape=SHAPE, precision=name, options=HOST).run({"inputs": images})["logits"]
         error = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
         assert error > precision(name).unit_roundoff
+
+
+@real
+@pytest.mark.parametrize(("name", "kind"), [("fp32", "float"), ("fp16", "half"), ("bf16", "bf16")])
+def test_instructions_of_the_precision_are_counted(engine, model, name, kind):
+    """They are recorded with the program."""
+    program = engine.prepare(model, shape=SHAPE, precision=name, options=HOST)
+    first, count = program.facts["instruction_types"].split(", ")[0].split()
+    assert first == kind
+    assert int(count) > 100
+
+
+@real
+@pytest.mark.parametrize(("asked", "done"), [("fp16", None), ("bf16", "quantize_fp16"), ("fp32", "quantize_fp16")])
+def test_another_precision_than_asked_is_an_error(engine, model, monkeypatch, asked, done):
+    """A quantisation that does nothing, another one, or one in secret."""
+    monkeypatch.setitem(migraphx_engine.QUANTIZE, asked, done)
+    with pytest.raises(TreatmentError, match=f"asked for {asked}, but the compiled program's instructions make: "):
+        engine.prepare(model, shape=SHAPE, precision=asked, options=HOST)
 
 
 @real

@@ -1,0 +1,42 @@
+"""Does what is in one image, or in none, spoil the others?"""
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.conformance
+EXTREMES = {"NaN": np.nan, "infinite": np.inf, "huge": 1e30}
+
+
+def others(outputs, spoiled):
+    """Rows of all images but one."""
+    return {name: np.delete(array, spoiled, axis=0) for name, array in outputs.items()}
+
+
+@pytest.mark.batched
+@pytest.mark.parametrize("kind", EXTREMES)
+def test_a_spoiled_image_leaves_the_others_alone(check, laboratory, case, kind):
+    """One row of NaN, infinite or huge pixels changes that row only."""
+    images = laboratory.images(case.model, case.batch)
+    spoiled = images.copy()
+    spoiled[case.batch // 2] = EXTREMES[kind]
+    actual, expected = (others(check.run(given), case.batch // 2) for given in (spoiled, images))
+    check.agrees(actual, expected, reference="the same engine without the spoiled image", images=spoiled)
+
+
+@pytest.mark.batched
+def test_equal_images_have_equal_answers(check, laboratory, case):
+    """A batch of one image repeated gives one answer repeated, wherever in the batch."""
+    images = np.repeat(laboratory.images(case.model, case.batch)[:1], case.batch, axis=0)
+    actual = check.run(images)
+    expected = {name: np.repeat(array[:1], case.batch, axis=0) for name, array in actual.items()}
+    check.agrees(actual, expected, reference="the same engine, first row of the batch", images=images)
+
+
+@pytest.mark.parametrize("kind", ["zeros", "constant", "saturated", "stripes"])
+def test_plain_images_agree_with_the_oracle(check, laboratory, case, kind):
+    """Images without the variety of photographs, judged by the floor of their own."""
+    images = laboratory.images(case.model, case.batch)
+    columns = np.arange(images.shape[-1]) % 2 * 2.0 - 1
+    images[...] = {"zeros": 0, "constant": 0.7, "saturated": np.sign(images) * 2.6, "stripes": columns}[kind]
+    expected = check.of_the_suite(lambda: laboratory.truth(case.model).outputs(images))
+    check.agrees(check.run(images), expected, reference="the float64 oracle", images=images, own_floor=True)
