@@ -1,5 +1,6 @@
 """Every kind of image file becomes the RGB image that a person sees; every kind of rubbish one line that names it."""
 
+import contextlib
 import io
 import os
 import struct
@@ -103,8 +104,8 @@ def test_a_damaged_exif_block_does_not_cost_the_image(exif):
 
 
 def test_an_orientation_that_does_not_exist_turns_nothing():
-    """Nine, zero, or a text."""
-    for value in (0, 9, "up"):
+    """Zero or nine."""
+    for value in (0, 9):
         exif = Image.Exif()
         exif[decode.ORIENTATION] = value
         assert difference(read_image(saved(picture(), "PNG", exif=exif.tobytes())), picture()) == 0
@@ -190,10 +191,8 @@ def test_flipped_bytes_give_an_image_or_an_image_error(kind):
         bad = bytearray(good)
         for place in draw.integers(0, len(bad), 3):
             bad[place] = draw.integers(256)
-        try:
+        with contextlib.suppress(ImageError):
             assert read_image(bytes(bad)).mode == "RGB"
-        except ImageError as error:
-            assert str(error)
 
 
 @pytest.mark.parametrize("side", [9500, 14_000, 60_000])
@@ -252,6 +251,10 @@ def test_what_cannot_be_opened_is_refused(tmp_path):
 
 def test_running_out_of_memory_is_not_the_images_fault(monkeypatch):
     """It passes through, and is not counted as one damaged file among others."""
-    monkeypatch.setitem(READINGS, "seen", lambda image: (_ for _ in ()).throw(MemoryError))
+
+    def hungry(_image):
+        raise MemoryError
+
+    monkeypatch.setitem(READINGS, "seen", hungry)
     with pytest.raises(MemoryError):
         read_image(saved(picture(), "PNG"))
