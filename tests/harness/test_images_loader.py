@@ -91,13 +91,14 @@ def test_a_shape_that_the_transform_refuses_is_named_too(folder):
     assert str(skipped.error).startswith(f"{folder / '05.png'}: an image of 1x100000 pixels would be enlarged")
 
 
-def test_a_damaged_image_is_refused_where_that_was_asked_for(folder):
-    """In its turn: the full batches before it are given first."""
-    damaged(folder, 7)
+@pytest.mark.parametrize("bad", [0, 1, 5, 6, 7])
+def test_a_damaged_image_is_refused_where_that_was_asked_for(folder, bad):
+    """In its turn: all images before it are given first."""
+    damaged(folder, bad)
     given = []
-    with pytest.raises(ImageError, match=r"07\.png: is no image"):
+    with pytest.raises(ImageError, match=rf"0{bad}\.png: is no image"):
         given.extend(load(find_images([folder]), shade, batch=3, on_error="refuse"))
-    assert values(given) == [[0, 1, 2], [3, 4, 5]]
+    assert [value for each in values(given) for value in each] == list(range(bad))
     assert not threads_alive()
 
 
