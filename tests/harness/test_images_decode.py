@@ -120,11 +120,10 @@ def test_sixteen_bits_keep_the_upper_byte(colour, channels):
     assert np.asarray(image)[0].tolist() == [[value >> 8] * 3 for value in values]
 
 
-def test_sixteen_bit_grey_as_timm_reads_it_differs():
-    """Pillow's own conversion is kept there, whatever it does: it cuts at 255 or keeps the upper byte."""
-    data = png(2, 1, depth=16, rows=b"\0" + np.array([200, 0x8000], ">u2").tobytes())
-    expected = Image.open(io.BytesIO(data)).convert("RGB")
-    assert difference(read_image(data, "timm"), expected) == 0
+def test_sixteen_bit_grey_as_timm_reads_it_is_cut_at_255():
+    """Pillow's own conversion, for who compares with published accuracies."""
+    image = read_image(png(2, 1, depth=16, rows=b"\0" + np.array([200, 300], ">u2").tobytes()), "timm")
+    assert np.asarray(image)[0].tolist() == [[200] * 3, [255] * 3]
 
 
 def transparent(mode):
