@@ -69,9 +69,7 @@ def test_closed_program_is_not_saved(engine, model, tmp_path):
         program.save(tmp_path / "program")
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda data: b"", lambda data: b"not a program", lambda data: data[: len(data) // 2]]
-)
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda _: b"not a program", lambda data: data[: len(data) // 2]])
 def test_damaged_file_is_an_error(engine, model, tmp_path, damage):
     """Empty, foreign or cut short: the reason names the file."""
     saved = tmp_path / "program"
