@@ -27,7 +27,8 @@ from fixtures.engines.migraphx_c import Library
 
 _library = Library({path!r})
 parse_onnx, get_target = _library.parse_onnx, _library.get_target
-quantize_fp16 = _library.quantize_fp16
+quantize_fp16, quantize_int8 = _library.quantize_fp16, _library.quantize_int8
+argument, save, load = _library.argument, _library.save, _library.load
 __version__ = "9.8.7"
 '''
 

@@ -1,0 +1,39 @@
+"""Does a program survive being written to disk, and does compiling give the same program twice?"""
+
+import contextlib
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.conformance
+
+
+def identical(first, second, what):
+    """Fail unless both have the same outputs to the bit."""
+    assert list(first) == list(second)
+    for name, array in first.items():
+        assert np.array_equal(array, second[name], equal_nan=True), f"{name!r} differs in the last bits {what}"
+
+
+def test_saved_and_loaded_program_gives_the_same_bits(check, laboratory, case, program, tmp_path):
+    """What is written to disk is all of the program: numbers, precision and layout."""
+    images = laboratory.images(case.model, case.batch)
+    saved = tmp_path / "program"
+    check.of_the_suite(lambda: program.save(saved))
+    with contextlib.closing(check.of_the_suite(lambda: laboratory.loaded(saved, case))) as loaded:
+        actual = check.of_the_suite(lambda: loaded.run({loaded.inputs[0].name: images}))
+    expected = check.run(images)
+    check.agrees(actual, expected, reference="the same program before it was saved", images=images)
+    if laboratory.engine(case.engine).deterministic:
+        identical(actual, expected, "once saved and loaded")
+
+
+def test_compiled_twice_gives_the_same_program(check, laboratory, case):
+    """To the bit where the engine is deterministic, within the budget elsewhere."""
+    images = laboratory.images(case.model, case.batch)
+    with contextlib.closing(check.of_the_suite(lambda: laboratory.compiled(case))) as again:
+        actual = check.of_the_suite(lambda: again.run({again.inputs[0].name: images}))
+    expected = check.run(images)
+    check.agrees(actual, expected, reference="the same engine, compiled before", images=images)
+    if laboratory.engine(case.engine).deterministic:
+        identical(actual, expected, "when compiled again")
