@@ -165,14 +165,14 @@ def _compare_images(laboratory: Laboratory, case: Case, count: int) -> int:
     for start in range(0, count, case.batch):
         part = np.ascontiguousarray(images[start : start + case.batch])
         actual, expected = laboratory.run(case, part), laboratory.reference(case.model, part)
-        verdict = laboratory.judge(case, actual, expected)
+        verdict = laboratory.judge(case, actual, expected, images=part)
         if not (verdict.passed or first):
             first, fault = verdict, laboratory.blame(case, part, actual, expected)
         if not verdict.images:
             failed += min(case.batch, count - start)
             continue
         for row in verdict.images[: count - start]:
-            good = verdict.stage != "nonfinite" and row.relative_l2 <= verdict.budget.relative_error
+            good = verdict.stage != "nonfinite" and row.image not in verdict.failing_images
             failed += not good
             print(f"{start + row.image:>5}  {row.relative_l2 / verdict.unit:>10.3g}  {verdict.budget.units:>7.3g}  "
                   f"{row.top1_actual:>5}  {row.top1_expected:>8}  {row.margin:>7.1e}  {'' if good else 'DIFFERS'}",
