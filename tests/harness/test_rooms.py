@@ -28,11 +28,12 @@ ROOMS = {
     "speed": set(),
     "verdict": {"truth"},
     "defaults": {"nfnet"},
-    "arguments": {"nfnet"},
+    "origins": {"assets", "nfnet"},
+    "arguments": {"assets", "nfnet", "origins"},
     "pipeline": {"cache", "inputs", "modelfile", "nfnet", "engines", "truth", "verdict", "speed"},
     "report": {"verdict"},
     "plugin": {"cache", "modelfile", "nfnet", "engines", "verdict", "speed", "report", "pipeline", "arguments",
-               "defaults"},
+               "defaults", "assets", "origins"},
 }  # fmt: skip
 TOP_LEVEL = {
     "conftest.py", "tests", "fixtures", "pytest.ini", "requirements_nfnet.txt", "README.md", "ort_comparison.py",
