@@ -36,6 +36,11 @@ class Site:
         """Address of the server."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def store(self):
+        """Address of the server as another host, where the hub keeps contents."""
+        return f"http://127.0.0.2:{self.port}"
+
     def put(self, path, body, *, promised=None):
         """A file, and what the hub promises as its checksum."""
         self.files[path] = (body, promised or hashlib.sha256(body).hexdigest())
@@ -83,7 +88,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _hub(self, contents, promised):
         """As the hub answers for a large file: a redirection, and what stands behind it in headers."""
-        self._head(302, {"Location": f"{self.server.site.root}/cdn{self.path}".replace("/resolve/", "/"), "X-Repo-Commit": COMMIT,
+        self._head(302, {"Location": self.server.site.store + "/cdn" + self.path.replace("/resolve/", "/"), "X-Repo-Commit": COMMIT,
                          "ETag": f'"{promised}"', "X-Linked-Etag": f'"{promised}"', "X-Linked-Size": str(len(contents))})  # fmt: skip
 
     def _file(self, site, contents, mood, *, body):
@@ -164,14 +169,16 @@ def site():
 @contextmanager
 def serving():
     """A server until the block ends."""
-    with Server(("127.0.0.1", 0), Handler) as server:
-        server.site = Site(port=server.server_port)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        yield server.site
-        server.site.let_go.set()
-        server.shutdown()
-        thread.join()
+    with Server(("127.0.0.1", 0), Handler) as hub, Server(("127.0.0.2", hub.server_port), Handler) as store:
+        store.site = hub.site = site = Site(port=hub.server_port)
+        threads = [threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True) for server in (hub, store)]
+        for thread in threads:
+            thread.start()
+        yield site
+        site.let_go.set()
+        for server, thread in zip((hub, store), threads, strict=True):
+            server.shutdown()
+            thread.join()
 
 
 @pytest.fixture(scope="session")

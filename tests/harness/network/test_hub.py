@@ -104,7 +104,7 @@ def test_where_nothing_is_judged_nothing_is_asked(hub, runner, words):
 )
 def test_by_default_a_bad_hub_costs_little(hub, runner, moods, words):
     """The run goes on with seeded weights, and the header says why."""
-    hub.moods = moods or [(302, {"Location": hub.root + CONTENTS, "X-Repo-Commit": "0" * 40, "X-Linked-Etag": '"x"',
+    hub.moods = moods or [(302, {"Location": hub.store + CONTENTS, "X-Repo-Commit": "0" * 40, "X-Linked-Etag": '"x"',
                                  "X-Linked-Size": "5000000000"})]  # fmt: skip
     begun = time.monotonic()
     done = runner.pytest(*JUDGE, env=hub.env)
@@ -129,7 +129,7 @@ def test_by_default_a_bad_hub_costs_little(hub, runner, moods, words):
 )
 def test_weights_that_cannot_be_had(hub, runner, words, env, message):
     """Asked for, they are a usage error of one line, which says how to get the file by hand."""
-    done = runner.pytest(*JUDGE, *words, env={**hub.env, **env})
+    done = runner.pytest(*JUDGE[:3], *JUDGE[5:], *words, *(() if {"--variant", "--model=x.onnx"} & set(words) else JUDGE[3:5]), env={**hub.env, **env})
     assert done.code == USAGE, done.text
     (line,) = [line for line in done.err.splitlines() if line.startswith("ERROR: ")]
     assert re.search(message, line)
