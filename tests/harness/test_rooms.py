@@ -23,6 +23,7 @@ ROOMS = {
     "modelfile": set(),
     "assets": {"cache"},
     "nfnet": {"seeded", "inputs", "cache"},
+    "digits": {"nfnet"},
     "engines": {"modelfile"},
     "truth": {"modelfile", "cache"},
     "speed": set(),
