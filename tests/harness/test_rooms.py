@@ -25,6 +25,7 @@ ROOMS = {
     "nfnet": {"seeded", "inputs", "cache"},
     "images": {"nfnet"},
     "digits": {"nfnet"},
+    "accuracy": {"cache", "digits", "images"},
     "engines": {"modelfile"},
     "truth": {"modelfile", "cache"},
     "speed": set(),
@@ -35,7 +36,7 @@ ROOMS = {
     "pipeline": {"cache", "inputs", "modelfile", "nfnet", "engines", "truth", "verdict", "speed"},
     "report": {"verdict"},
     "plugin": {"cache", "modelfile", "nfnet", "engines", "verdict", "speed", "report", "pipeline", "arguments",
-               "defaults", "assets", "origins"},
+               "defaults", "assets", "origins", "accuracy", "images", "digits"},
 }  # fmt: skip
 TOP_LEVEL = {
     "conftest.py", "tests", "fixtures", "pytest.ini", "requirements_nfnet.txt", "README.md", "ort_comparison.py",
