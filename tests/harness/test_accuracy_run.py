@@ -127,3 +127,10 @@ def test_a_number_of_images_needs_a_folder(runner):
     done = runner.pytest(*PHOTOGRAPHS, "--imagenet-images", "3")
     assert done.code == 4
     assert "--imagenet-images without --imagenet -> name the folder with --imagenet=DIR" in done.err
+
+
+def test_a_model_that_knows_no_digits_is_not_asked(runner):
+    """Seeded weights make no decisions worth judging: the tests are left out, and nothing counts as passed."""
+    done = runner.pytest(*DIGITS, "--weights", "seeded")
+    assert done.code == 5
+    assert "2 deselected" in done.out

@@ -23,7 +23,7 @@ ROOMS = {
     "modelfile": set(),
     "assets": {"cache"},
     "nfnet": {"seeded", "inputs", "cache"},
-    "images": {"nfnet"},
+    "images": {"nfnet", "seeded"},
     "digits": {"nfnet"},
     "accuracy": {"cache", "digits", "images"},
     "engines": {"modelfile"},
