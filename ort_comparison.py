@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fixtures.pipeline import Laboratory
-    from fixtures.records import Case
+    from fixtures.records import Case, ModelSpec
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
@@ -64,12 +64,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--model", metavar="FILE", type=arguments.existing_file, help="ONNX classification model")
+    what.add_argument(
+        "--model", metavar="FILE|URL", type=arguments.model_source,
+        help="ONNX classification model, or an https address that is fetched once",
+    )  # fmt: skip
     what.add_argument(
         "--variant",
         metavar="NAME",
         type=arguments.one_variant,
-        help="NFNet to build with seeded weights (default: dm_nfnet_f0; test_nfnet on migraphx:ref)",
+        help="NFNet to build (default: dm_nfnet_f0; test_nfnet on migraphx:ref)",
     )
     rows: dict[str, dict[str, Any]] = {
         "--engine": {"metavar": "NAME",
@@ -82,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
                     "help": "images a run (default: 1)"},
         "--image-size": {"metavar": "N|HxW", "type": arguments.image_size,
                          "help": "pixels, square or height x width (default: what fits the engine or the model)"},
+        "--weights": {"metavar": "WHICH", "type": arguments.weights, "default": "auto",
+                      "help": "weights of a built model: auto, pretrained, trained, seeded or a safetensors file "
+                              "(default: auto, the best that can be had at once)"},
         "--seed": {"metavar": "N", "type": arguments.whole(0, "seed"), "default": 0,
                    "help": "seed of the weights of a built model (default: 0)"},
         "--fast-math": {"action": "store_true", "help": "let MIGraphX trade accuracy for speed"},
@@ -120,10 +126,9 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _case(options: argparse.Namespace) -> Case:
-    from fixtures.defaults import fitting_size, workload
     from fixtures.engines.registry import default_engines
     from fixtures.errors import EngineUnavailable
-    from fixtures.records import Case, EngineOptions, ModelSpec
+    from fixtures.records import Case, EngineOptions
 
     engine = options.engine
     if engine is None:
@@ -131,13 +136,26 @@ def _case(options: argparse.Namespace) -> Case:
         if not best.usable:
             raise EngineUnavailable(best.missing or "", where=best.name, cure=best.cure)
         engine = best.name
-    if options.model:
-        model = ModelSpec(path=options.model, size=options.image_size)
-    else:
-        variant = options.variant or workload(engine).models[0][0]
-        model = ModelSpec(variant, None, options.image_size or fitting_size(variant, engine), options.seed)
     settings = EngineOptions(options.fast_math, options.exhaustive_tune, threads=options.threads)
-    return Case(engine, model, options.precision, options.batch, settings)
+    return Case(engine, _model(options, engine), options.precision, options.batch, settings)
+
+
+def _model(options: argparse.Namespace, engine: str) -> ModelSpec:
+    from fixtures.cache import cache_folder
+    from fixtures.defaults import fitting_size, workload
+    from fixtures.origins import Origins, model_file
+    from fixtures.records import ModelSpec
+
+    cache = cache_folder(options.cache_dir)
+    if options.model:
+        return ModelSpec(path=model_file(options.model, cache), size=options.image_size)
+    because = "--seed is given" if options.seed else ""
+    origins = Origins(options.weights, cache, seeded_because=because)
+    variant = options.variant or origins.variants([workload(engine).models[0][0]])[0]
+    origin = origins.of(variant)
+    print(f"weights    {origin.weights} ({origin.why})")
+    size = options.image_size or fitting_size(variant, engine)
+    return ModelSpec(variant, None, size, options.seed, None, origin.weights, origin.path)
 
 
 def _introduction(laboratory: Laboratory, case: Case, version: str) -> Iterator[str]:

@@ -35,7 +35,9 @@ class Runner:
     def python(self, *words, env=None, cwd=ROOT, timeout=120):
         """Run Python with ``words``."""
         plain = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "NFNET"))}
-        settings = {**plain, "NFNET_CACHE_DIR": str(self.cache), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+        offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(self.cache / "hub")}
+        ours = {"NFNET_CACHE_DIR": str(self.cache), "PYTHONDONTWRITEBYTECODE": "1"}
+        settings = {**plain, **offline, **ours, **(env or {})}
         done = subprocess.run(
             [sys.executable, *map(str, words)], cwd=cwd, env=settings, capture_output=True, text=True, timeout=timeout,
             check=False,

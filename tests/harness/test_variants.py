@@ -12,7 +12,7 @@ NAMES = (
     [f"dm_nfnet_f{i}" for i in range(7)]
     + [f"nfnet_f{i}" for i in range(8)]
     + ["nfnet_l0", "eca_nfnet_l0", "eca_nfnet_l1", "eca_nfnet_l2", "eca_nfnet_l3"]
-    + ["nf_resnet50", "nf_regnet_b1", "test_nfnet"]
+    + ["nf_resnet50", "nf_regnet_b1", "test_nfnet", "digits_nfnet"]
 )
 
 
@@ -53,7 +53,7 @@ def test_channels_round_to_multiples_of_eight(channels, expected):
 
 def test_an_unknown_variant_is_refused_with_the_known_names():
     """The message names the fault and the choices."""
-    with pytest.raises(UsageError, match=r"unknown variant 'resnet50' -> choose from dm_nfnet_f0, .*test_nfnet"):
+    with pytest.raises(UsageError, match=r"unknown variant 'resnet50' -> choose from dm_nfnet_f0, .*digits_nfnet"):
         variant("resnet50")
 
 

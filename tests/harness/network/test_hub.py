@@ -1,0 +1,222 @@
+"""Published weights from a hub on this machine: into a running case, once, and each fault in one clear line."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from importlib import util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+REPOSITORY = "timm/test_nfnet.r160_in1k"
+FILE, CONTENTS = f"/{REPOSITORY}/resolve/main/model.safetensors", f"/cdn/{REPOSITORY}/main/model.safetensors"
+BY_HAND = f"hf download {REPOSITORY} model.safetensors"
+CASE = "onnxruntime:cpu-test_nfnet@64+pretrained-fp32-b1"
+JUDGE = ("tests/conformance/test_agreement.py", "--engine", "onnxruntime:cpu", "--variant", "test_nfnet",
+         "--image-size", "64", "--precision", "fp32", "--batch", "1")  # fmt: skip
+USAGE = 4
+TRY = """
+import sys, resource
+from pathlib import Path
+from fixtures.assets import hub
+from fixtures.errors import SuiteError
+for _ in range({times}):
+    try:
+        print("good", hub.fetched(hub.offer({repository!r}), Path({notes!r})), flush=True)
+    except SuiteError as error:
+        print(type(error).__name__, error, flush=True)
+"""
+
+
+def fetching(hub, notes, *, times=1, before=""):
+    """A process that wants the file, so many times."""
+    code = before + TRY.format(times=times, repository=REPOSITORY, notes=str(notes))
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env={"PATH": "/usr/bin:/bin", **hub.env},
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+
+
+def lines(hub, notes, **settings):
+    """What such a process says."""
+    out, err = fetching(hub, notes, **settings).communicate(timeout=60)
+    assert "Traceback" not in err
+    return out.splitlines()
+
+
+def blobs(hub):
+    """Files of the hub's cache that hold contents, whole or not."""
+    return [path for path in Path(hub.env["HF_HUB_CACHE"]).rglob("blobs/*") if path.is_file()]
+
+
+def test_into_a_running_case(hub, runner, tmp_path):
+    """Fetched, checked, built and judged; then from the cache without network, by default."""
+    env = {**hub.env, "NFNET_CACHE_DIR": str(tmp_path / "cache")}
+    done = runner.pytest(*JUDGE, "--weights", "pretrained", env=env)
+    assert done.code == 0, done.text
+    assert f"\npass {CASE} " in done.out
+    assert f"weights of test_nfnet: pretrained ({REPOSITORY}, fetched now)" in done.out
+    assert len(hub.bodies_sent()) == 1
+    asked = len(hub.asked)
+    again = runner.pytest(*JUDGE, env={**env, "HF_HUB_OFFLINE": "1"})
+    assert again.code == 0, again.text
+    assert f"weights of test_nfnet: pretrained ({REPOSITORY}, in the hub's cache)" in again.out
+    assert f"\npass {CASE} " in again.out
+    assert len(hub.asked) == asked
+
+
+def test_from_a_shell(hub, runner, tmp_path):
+    """ort_comparison.py takes them too, and says so."""
+    words = ("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64", "--inputs", "1")
+    done = runner.compare(*words, env={**hub.env, "NFNET_CACHE_DIR": str(tmp_path)})
+    assert done.code == 0, done.text
+    assert f"weights    pretrained ({REPOSITORY}, fetched now)" in done.out
+    assert "test_nfnet@64+pretrained" in done.out
+
+
+@pytest.mark.skipif(util.find_spec("xdist") is None, reason="pytest-xdist is not installed: pip install pytest-xdist")
+def test_side_by_side_processes_fetch_once(hub, runner, tmp_path):
+    """The main process decides and fetches; its workers are told."""
+    done = runner.pytest(*JUDGE, "-n", "2", env={**hub.env, "NFNET_CACHE_DIR": str(tmp_path)})
+    assert done.code == 0, done.text
+    assert f"\npass {CASE} " in done.out
+    assert len(hub.bodies_sent()) == 1
+    assert len(hub.asked) <= 5
+
+
+@pytest.mark.parametrize("words", [(*JUDGE, "--collect-only"), ("tests/harness/test_variants.py", *JUDGE[1:])], ids=len)
+def test_where_nothing_is_judged_nothing_is_asked(hub, runner, words):
+    """Neither to collect nor for tests of the suite itself."""
+    for wish in ("auto", "pretrained"):
+        assert runner.pytest(*words, "--weights", wish, env=hub.env).code == 0
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("moods", "words"),
+    [
+        (["silent"], "no pretrained ones: the hub did not answer within 2 s|no pretrained ones: the hub cannot be used"),
+        ([(500,)], "no pretrained ones: the hub answered with status 500"),
+        ([], "the pretrained ones have 5.0 GB; --weights pretrained fetches them"),
+    ],
+    ids=["silent", "500", "too large"],
+)
+def test_by_default_a_bad_hub_costs_little(hub, runner, moods, words):
+    """The run goes on with seeded weights, and the header says why."""
+    hub.moods = moods or [(302, {"Location": hub.store + CONTENTS, "X-Repo-Commit": "0" * 40, "X-Linked-Etag": '"x"',
+                                 "X-Linked-Size": "5000000000"})]  # fmt: skip
+    begun = time.monotonic()
+    done = runner.pytest(*JUDGE, env=hub.env)
+    assert done.code == 0, done.text
+    assert re.search(rf"weights of test_nfnet: seeded \(({words})", done.out), done.out
+    assert "\npass onnxruntime:cpu-test_nfnet@64-fp32-b1 " in done.out
+    assert time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "message"),
+    [
+        (["--weights", "pretrained"], {"HF_HUB_OFFLINE": "1"}, f"HF_HUB_OFFLINE is set, and .* {BY_HAND}"),
+        (["--weights", "pretrained"], {"HF_ENDPOINT": "http://127.0.0.1:9"}, f"the hub cannot be used .*{BY_HAND}"),
+        (["--weights", "pretrained"], {"HF_ENDPOINT": "http://mirror.example"}, "plain http can be changed on its way"),
+        (["--weights", "pretrained", "--seed", "3"], {}, "--seed makes seeded weights, not pretrained"),
+        (["--weights", "pretrained", "--variant", "nfnet_f7"], {}, "no weights of nfnet_f7 are published -> there are"),
+        (["--weights", "trained"], {}, "no trained weights of test_nfnet come with the suite -> there are those of: "),
+        (["--weights", "trained", "--model=x.onnx"], {}, "exclude|--weights says how a model is built"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_weights_that_cannot_be_had(hub, runner, words, env, message):
+    """Asked for, they are a usage error of one line, which says how to get the file by hand."""
+    done = runner.pytest(*JUDGE[:3], *JUDGE[5:], *words, *(() if {"--variant", "--model=x.onnx"} & set(words) else JUDGE[3:5]), env={**hub.env, **env})
+    assert done.code == USAGE, done.text
+    (line,) = [line for line in done.err.splitlines() if line.startswith("ERROR: ")]
+    assert re.search(message, line)
+
+
+def test_refusals_of_the_hub(hub, tmp_path):
+    """Each says what it means and what to do; afterwards the file can be had."""
+    hub.moods = [(401,), (403,), (404,), (429, {"Retry-After": "60"}), (500,), (502,), (307, {"Location": "http://x.example/"})]
+    texts = [
+        "is not there, or is for members only (status 401) -> make a token on the hub's site, then: hf auth login",
+        "is for members only (status 403) -> accept its terms", "is not there (status 404) -> check the mirror",
+        "too many requests (status 429) -> wait, or use a token", "the hub answered with status 500",
+        "the hub answered with status 502", "http://x.example/: plain http can be changed on its way",
+    ]  # fmt: skip
+    said = lines(hub, tmp_path, times=len(texts) + 1)
+    for line, text in zip(said, texts, strict=False):
+        assert line.startswith("FetchError ")
+        assert text in line
+    assert all(BY_HAND in line for line in said[:6])
+    assert said[-1].startswith("good ")
+    assert len(said) == len(texts) + 1
+
+
+@pytest.mark.parametrize("mood", ["cut", "stall", (429, {"Retry-After": "0"})], ids=str)
+def test_a_download_that_breaks_off_goes_on(hub, weights, tmp_path, mood):
+    """The hub's library continues where the connection broke."""
+    hub.moods = ["good", "good", mood]
+    (line,) = lines(hub, tmp_path)
+    kind, _, path = line.partition(" ")
+    assert kind == "good", line
+    assert Path(path).read_bytes() == weights
+    assert len(blobs(hub)) == 1
+
+
+def test_a_download_that_fails_leaves_nothing(hub, weights, tmp_path):
+    """Refused, changed on its way, too large for the disk: one line each, and the next try has the right file."""
+    hub.moods = ["good", "good", (500,)]
+    changed = weights[:-4] + bytes(4)
+    hub.files[CONTENTS] = (changed, hub.files[FILE][1])
+    said = lines(hub, tmp_path, times=2)
+    assert "the hub answered with status 500" in said[0]
+    assert "the file has the checksum" in said[1]
+    assert "it was removed -> try again" in said[1]
+    assert blobs(hub) == []
+    hub.files[CONTENTS] = (weights, "")
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (500000, 500000))\n"
+    (full,) = lines(hub, tmp_path, before=limit)
+    assert full.startswith("CacheError ")
+    assert "the disk is full -> free space, or name another folder with $HF_HOME" in full
+    (good,) = lines(hub, tmp_path)
+    assert Path(good.partition(" ")[2]).read_bytes() == weights
+    assert len(blobs(hub)) == 1
+
+
+def test_a_file_that_changes_in_the_cache(hub, tmp_path):
+    """It is checked once, and again when it has changed; then it is removed."""
+    (good,) = lines(hub, tmp_path)
+    path = Path(good.partition(" ")[2])
+    (note,) = (tmp_path / "checked").glob("*.json")
+    note.write_text("{")
+    assert lines(hub, tmp_path)[0].startswith("good")
+    body = bytearray(path.read_bytes())
+    body[-1] ^= 1
+    path.write_bytes(bytes(body))
+    assert "it was removed" in lines(hub, tmp_path)[0]
+    assert not path.exists()
+
+
+def test_a_killed_download_leaves_an_intact_cache(hub, weights, tmp_path):
+    """After SIGKILL in the middle the next try has the whole file."""
+    hub.moods = ["good", "good", "stall"]
+    process = fetching(hub, tmp_path)
+    deadline = time.monotonic() + 20
+    while not hub.bodies_sent() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    hub.let_go.set()
+    (line,) = lines(hub, tmp_path)
+    assert Path(line.partition(" ")[2]).read_bytes() == weights
+
+
+def test_two_processes_at_once(hub, weights, tmp_path):
+    """One fetches, the other waits."""
+    hub.moods = ["good"] * 4 + ["half a second"]
+    both = [fetching(hub, tmp_path) for _ in range(2)]
+    said = [process.communicate(timeout=60)[0] for process in both]
+    assert all(line.startswith("good ") for line in said)
+    assert Path(said[0].split()[1]).read_bytes() == weights
+    assert len(hub.bodies_sent()) == 1
