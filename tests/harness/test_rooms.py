@@ -31,7 +31,7 @@ ROOMS = {
     "defaults": {"nfnet"},
     "arguments": {"nfnet"},
     "pipeline": {"cache", "inputs", "modelfile", "nfnet", "engines", "truth", "verdict", "speed"},
-    "explaining": {"locality", "pipeline", "truth"},
+    "explaining": {"engines", "locality", "pipeline", "truth"},
     "report": {"verdict"},
     "plugin": {"cache", "modelfile", "nfnet", "engines", "verdict", "speed", "report", "pipeline", "arguments",
                "defaults", "explaining", "locality"},
