@@ -67,3 +67,11 @@ def test_a_wrong_block_fails_its_own_test(runner, tmp_path):
     assert done.code == 1
     assert "a block disagrees with the float64 oracle" in done.out
     assert "OFF logits" in done.out
+
+
+def test_the_comparison_explains(runner):
+    """The table of blocks where all is well."""
+    done = runner.compare("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64", "--inputs",
+                          "1", "--explain")  # fmt: skip
+    assert done.code == 0, done.text
+    assert "first wrong block: no block is off: 10 were looked at" in done.out
