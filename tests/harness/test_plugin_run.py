@@ -171,6 +171,7 @@ def test_help_shows_every_option(runner):
     done = runner.pytest("--help")
     group = done.out.partition("NFNet on MIGraphX:")[2]
     for name in ("engine", "require-engine", "variant", "model", "precision", "batch", "image-size", "seed", "opset",
-                 "fast-math", "exhaustive-tune", "no-offload-copy", "threads", "migraphx", "cache-dir"):  # fmt: skip
+                 "fast-math", "exhaustive-tune", "no-offload-copy", "threads", "migraphx", "cache-dir", "explain",
+                 "explain-seconds"):  # fmt: skip
         assert f"--{name}" in group
     assert done.code == 0

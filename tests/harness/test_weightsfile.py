@@ -180,7 +180,9 @@ def test_a_pickle_is_never_opened(tmp_path, kind):
             archive.writestr("archive/data.pkl", data)
     else:
         path.write_bytes(b"anything" if kind == "name" else data)
-    with pytest.raises(ModelError, match=r"this is a pickle, which could run any code .* -> take the model.safetensors"):
+    with pytest.raises(
+        ModelError, match=r"this is a pickle, which could run any code .* -> take the model.safetensors"
+    ):
         FileWeights(path, NAME)
     assert not Bomb.path.exists()
 
@@ -190,7 +192,9 @@ def test_a_file_that_is_cut(saved, cut):
     """Wherever it ends."""
     path = saved(tensors())
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(ModelError, match=r"not a safetensors file, or one that was cut short: .* -> get the file again"):
+    with pytest.raises(
+        ModelError, match=r"not a safetensors file, or one that was cut short: .* -> get the file again"
+    ):
         FileWeights(path, NAME)
 
 

@@ -96,7 +96,10 @@ def test_where_nothing_is_judged_nothing_is_asked(hub, runner, words):
 @pytest.mark.parametrize(
     ("moods", "words"),
     [
-        (["silent"], "no pretrained ones: the hub did not answer within 2 s|no pretrained ones: the hub cannot be used"),
+        (
+            ["silent"],
+            "no pretrained ones: the hub did not answer within 2 s|no pretrained ones: the hub cannot be used",
+        ),
         ([(500,)], "no pretrained ones: the hub answered with status 500"),
         ([], "the pretrained ones have 5.0 GB; --weights pretrained fetches them"),
     ],
@@ -129,7 +132,13 @@ def test_by_default_a_bad_hub_costs_little(hub, runner, moods, words):
 )
 def test_weights_that_cannot_be_had(hub, runner, words, env, message):
     """Asked for, they are a usage error of one line, which says how to get the file by hand."""
-    done = runner.pytest(*JUDGE[:3], *JUDGE[5:], *words, *(() if {"--variant", "--model=x.onnx"} & set(words) else JUDGE[3:5]), env={**hub.env, **env})
+    done = runner.pytest(
+        *JUDGE[:3],
+        *JUDGE[5:],
+        *words,
+        *(() if {"--variant", "--model=x.onnx"} & set(words) else JUDGE[3:5]),
+        env={**hub.env, **env},
+    )
     assert done.code == USAGE, done.text
     (line,) = [line for line in done.err.splitlines() if line.startswith("ERROR: ")]
     assert re.search(message, line)
@@ -137,7 +146,15 @@ def test_weights_that_cannot_be_had(hub, runner, words, env, message):
 
 def test_refusals_of_the_hub(hub, tmp_path):
     """Each says what it means and what to do; afterwards the file can be had."""
-    hub.moods = [(401,), (403,), (404,), (429, {"Retry-After": "60"}), (500,), (502,), (307, {"Location": "http://x.example/"})]
+    hub.moods = [
+        (401,),
+        (403,),
+        (404,),
+        (429, {"Retry-After": "60"}),
+        (500,),
+        (502,),
+        (307, {"Location": "http://x.example/"}),
+    ]
     texts = [
         "is not there, or is for members only (status 401) -> make a token on the hub's site, then: hf auth login",
         "is for members only (status 403) -> accept its terms", "is not there (status 404) -> check the mirror",
