@@ -96,12 +96,13 @@ def drop(*names):
 
 CHANGES = [
     (drop("head.fc.bias"), "1 missing (head.fc.bias)"),
-    (drop(*(f"stem.conv{i}.bias" for i in range(1, 5))), "4 missing (stem.conv1.bias, stem.conv2.bias, stem.conv3.bias, ...)"),
+    (drop(*(f"stem.conv{i}.bias" for i in range(1, 5))),
+     "4 missing (stem.conv1.bias, stem.conv2.bias, stem.conv3.bias, ...)"),
     (lambda arrays: arrays.update(momentum=np.zeros(3, np.float32)), "1 unknown (momentum)"),
     (lambda arrays: arrays.update({"head.fc.weight": np.zeros((10, 192), np.float32)}),
      "1 of another shape (head.fc.weight [10, 192] instead of [1000, 192])"),
-    (lambda arrays: arrays.update({"head.fc.bias": np.zeros(1000, np.float64)}), "1 of another type (head.fc.bias F64)"),
-    (lambda arrays: arrays.update({"head.fc.bias": np.zeros(1000, np.int64)}), "1 of another type (head.fc.bias I64)"),
+    (lambda arrays: arrays.update({"head.fc.bias": np.zeros(1000, float)}), "1 of another type (head.fc.bias F64)"),
+    (lambda arrays: arrays.update({"head.fc.bias": np.zeros(1000, int)}), "1 of another type (head.fc.bias I64)"),
 ]  # fmt: skip
 
 
@@ -180,9 +181,7 @@ def test_a_pickle_is_never_opened(tmp_path, kind):
             archive.writestr("archive/data.pkl", data)
     else:
         path.write_bytes(b"anything" if kind == "name" else data)
-    with pytest.raises(
-        ModelError, match=r"this is a pickle, which could run any code .* -> take the model.safetensors"
-    ):
+    with pytest.raises(ModelError, match=r"this is a pickle, which could run any .* -> take the model.safetensors"):
         FileWeights(path, NAME)
     assert not Bomb.path.exists()
 
@@ -192,9 +191,7 @@ def test_a_file_that_is_cut(saved, cut):
     """Wherever it ends."""
     path = saved(tensors())
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(
-        ModelError, match=r"not a safetensors file, or one that was cut short: .* -> get the file again"
-    ):
+    with pytest.raises(ModelError, match=r"not a safetensors file, or one that was cut short: .* -> get the"):
         FileWeights(path, NAME)
 
 

@@ -88,8 +88,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _hub(self, contents, promised):
         """As the hub answers for a large file: a redirection, and what stands behind it in headers."""
-        self._head(302, {"Location": self.server.site.store + "/cdn" + self.path.replace("/resolve/", "/"), "X-Repo-Commit": COMMIT,
-                         "ETag": f'"{promised}"', "X-Linked-Etag": f'"{promised}"', "X-Linked-Size": str(len(contents))})  # fmt: skip
+        place, etag = self.server.site.store + "/cdn" + self.path.replace("/resolve/", "/"), f'"{promised}"'
+        self._head(302, {"Location": place, "X-Repo-Commit": COMMIT, "ETag": etag, "X-Linked-Etag": etag,
+                         "X-Linked-Size": str(len(contents))})  # fmt: skip
 
     def _file(self, site, contents, mood, *, body):
         start = self._start(site, mood)

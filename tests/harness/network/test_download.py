@@ -152,7 +152,7 @@ def test_no_tls(site, tmp_path):
 def test_a_disk_that_is_too_small(site, url, tmp_path):
     """It is seen before a byte is fetched."""
     site.moods = ["huge"]
-    with pytest.raises(CacheError, match="the disk is full; what came is kept.*--cache-dir"):
+    with pytest.raises(CacheError, match=r"the disk is full; what came is kept.*--cache-dir"):
         download(url, tmp_path, patience=QUICK)
     assert left(tmp_path) == []
 
