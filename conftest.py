@@ -5,4 +5,5 @@ pytest_plugins = [
     "fixtures.plugin.main",
     "fixtures.plugin.session",
     "fixtures.plugin.checking",
+    "fixtures.plugin.speed",
 ]
