@@ -6,4 +6,5 @@ pytest_plugins = [
     "fixtures.plugin.session",
     "fixtures.plugin.checking",
     "fixtures.plugin.speed",
+    "fixtures.plugin.duel",
 ]

@@ -66,12 +66,12 @@ def test_noise_makes_it_inconclusive_and_more_time_settles_it():
     """The advice is a number of seconds; whoever takes it has a verdict soon."""
     count, advised = 20, 0
     noisy = {"mood": 0.08, "spikes": 0.0, "memory": 0.0}
-    found = judge(run(11, count, **noisy), run(12, count, **noisy), LIMIT)
+    found = judge_pairs(run(11, count, **noisy), run(12, count, **noisy), LIMIT)
     assert found.outcome == INCONCLUSIVE
     assert found.advice(10.0).startswith("sample for --speed-seconds ")
     while found.outcome == INCONCLUSIVE and advised < 5:
         count, advised = int(count * found.more), advised + 1
-        found = judge(run(11, count, **noisy), run(12, count, **noisy), LIMIT)
+        found = judge_pairs(run(11, count, **noisy), run(12, count, **noisy), LIMIT)
     assert found.outcome == NOT_SLOWER
 
 
@@ -132,7 +132,9 @@ def test_a_baseline_that_is_missing(tmp_path):
     """What there is, and what there is of other hardware, is named."""
     saved(tmp_path / "here", 1, "a")
     saved(tmp_path / "there", 1, "before")
-    with pytest.raises(SpeedError, match=r"no saved run before: it has 0001_a; of other hardware there is there/0001_b"):
+    with pytest.raises(
+        SpeedError, match=r"no saved run before: it has 0001_a; of other hardware there is there/0001_b"
+    ):
         baseline.find(tmp_path / "here", "before")
     with pytest.raises(SpeedError, match=r"no saved run at all: it has none; .* -> save one on this machine with"):
         baseline.find(tmp_path / "nowhere", "")
