@@ -7,4 +7,5 @@ pytest_plugins = [
     "fixtures.plugin.checking",
     "fixtures.plugin.speed",
     "fixtures.plugin.duel",
+    "fixtures.plugin.sweep",
 ]

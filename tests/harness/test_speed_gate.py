@@ -7,7 +7,7 @@ import pytest
 
 from fixtures.errors import SpeedError
 from fixtures.speed import baseline, environment
-from fixtures.speed.gate import INCONCLUSIVE, NOT_SLOWER, SLOWER, judge, judge_pairs, paired_ratio, ratio
+from fixtures.speed.gate import INCONCLUSIVE, NOT_SLOWER, SLOWER, judge, judge_pairs, paired_ratio, ratio, undisturbed
 from fixtures.speed.thresholds import THRESHOLDS, Threshold, threshold
 
 LIMIT = Threshold("*", 5.0, "of these tests")
@@ -85,6 +85,19 @@ def test_a_drifting_run_is_not_believed():
     assert judge(1.2 * moving, run(2), LIMIT).outcome == SLOWER
 
 
+def test_blocks_that_others_disturbed_are_left_out():
+    """Where eight or more are left; else all are shown and none believed."""
+    blocks, foreign = [1.0] * 10 + [9.0] * 5, [0.02] * 10 + [0.8] * 5
+    assert undisturbed(blocks, foreign, 0.1) == ([1.0] * 10, "")
+    kept, why = undisturbed(blocks[5:], foreign[5:], 0.1)
+    assert kept == blocks[5:]
+    assert why == "others used 41% of the processors, at most 10% is borne"
+    found = judge(2 * run(1), run(2), LIMIT, (why,))
+    assert found.outcome == INCONCLUSIVE
+    assert str(found).endswith(why)
+    assert found.advice(30.0).startswith("make the machine quieter")
+
+
 def test_pairs_do_not_mind_drift():
     """What the machine does to both sides cancels."""
     trend = np.linspace(1, 2, 60)
@@ -112,7 +125,10 @@ def saved(folder, number=1, name="before", machine=None, rows=None):
     """A file as pytest-benchmark writes it."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{number:04}_{name}.json"
-    extra = [{"fullname": key, "extra_info": {"speed": {"block_ns": value}}} for key, value in (rows or {}).items()]
+    extra = [
+        {"fullname": key, "extra_info": {"speed": {"block_ns": value, "foreign": [0] * len(value)}}}
+        for key, value in (rows or {}).items()
+    ]
     facts = {"cpu": "A", "cores": "2", "gpus": "none"} if machine is None else machine
     path.write_text(json.dumps({"machine_info": {"nfnet": facts}, "benchmarks": extra}))
     return path
@@ -160,7 +176,7 @@ def test_a_file_that_is_no_baseline(tmp_path, text, reason):
 def test_other_hardware_is_refused(tmp_path):
     """With the difference, and what to do."""
     known = baseline.load(saved(tmp_path, rows={"x": [1.0]}))
-    assert known.of("x") == (1.0,)
+    assert known.of("x") == baseline.Blocks((1.0,), (0.0,))
     known.check_hardware({"cpu": "A", "cores": "2", "gpus": "none", "kernel": "another"})
     with pytest.raises(SpeedError, match="other hardware: gpus: none there, gfx942 here -> save one on this machine"):
         known.check_hardware({"cpu": "A", "cores": "2", "gpus": "gfx942"})
