@@ -90,7 +90,7 @@ def test_a_run_that_is_not_slower_passes_and_is_saved(runner, storage):
 
 
 def test_a_slower_run_fails_its_tests_and_is_not_saved(runner, storage, tmp_path):
-    """The verdict is a failed test in JUnit, with what else differs; --benchmark-json writes its report all the same."""
+    """The verdict is a failed test in JUnit, with what else differs; --benchmark-json is written all the same."""
 
     def change(saved):
         scaled(0.01)(saved)
@@ -200,3 +200,9 @@ def test_pytest_benchmarks_compare_keeps_working(runner, storage):
     done = run(runner, storage, "--benchmark-compare=0001", "--benchmark-compare-fail=min:10000%", batch="1,2")
     assert done.code == 0, done.text
     assert "0001_before" in done.out
+
+
+def test_the_history_of_the_saved_runs_is_shown(runner, storage):
+    """Two benchmarks, one run: no change."""
+    done = run(runner, storage, "--speed-history", "--collect-only")
+    assert "no change in 2 benchmarks over 1 runs" in done.out
