@@ -62,3 +62,11 @@ def test_without_matplotlib_there_is_no_plot(runner, tmp_path):
     done = runner.small(*words, plugin=plugin)
     assert done.code == 0, done.text
     assert NO_PLOT in done.out
+
+
+def test_device_latency_is_collected_where_buffers_stay_on_the_device(runner):
+    """Elsewhere there is nothing to measure; an engine that copies all the same is skipped with the reason."""
+    words = ("tests/performance", "--precision", "fp32", "--batch", "1", "--collect-only", "-q")
+    assert "test_device_latency" not in runner.small(*words).out
+    done = runner.small(*words[:-2], "--no-offload-copy", "-k", "device")
+    assert "onnxruntime:cpu copies inside its run" in done.out

@@ -26,10 +26,11 @@ def test_latency(stopwatch, program, laboratory, case):
     stopwatch.measure(lambda: program.run(feeds), group=case.model.label, first_run_seconds=once, **facts)
 
 
+@pytest.mark.device
 def test_device_latency(stopwatch, program, laboratory, case):
     """On the device: buffers stay in its memory and every run is waited for, where the engine offers that."""
     if not hasattr(program, "run_on_device"):
-        pytest.skip(f"{case.engine} copies inside its run; --no-offload-copy with migraphx:gpu does not")
+        pytest.skip(f"{case.engine} copies inside its run")
     feeds = {laboratory.model(case.model).input.name: laboratory.images(case.model, case.batch)}
     uploaded = program.upload(feeds)
     facts = described(laboratory, case, program)
