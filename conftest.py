@@ -6,4 +6,7 @@ pytest_plugins = [
     "fixtures.plugin.session",
     "fixtures.plugin.checking",
     "fixtures.plugin.decisions",
+    "fixtures.plugin.speed",
+    "fixtures.plugin.duel",
+    "fixtures.plugin.sweep",
 ]

@@ -5,20 +5,33 @@ import time
 import pytest
 
 pytestmark = pytest.mark.performance
-LEAST_ROUNDS, MOST_ROUNDS, SECONDS = 3, 50, 2.0
 
 
-def test_latency(benchmark, program, laboratory, case):
+def described(laboratory, case, program):
+    """What was timed, for the saved run."""
+    return {
+        "engine": case.engine, "version": laboratory.engine(case.engine).version, "model": case.model.label,
+        "precision": case.precision, "batch": case.batch, "facts": program.facts,
+        "multiply_adds": laboratory.model(case.model).macs,
+    }  # fmt: skip
+
+
+def test_latency(stopwatch, program, laboratory, case):
     """Host to host: inputs and outputs in the memory of the caller, one compiled program, compile time not counted."""
     feeds = {laboratory.model(case.model).input.name: laboratory.images(case.model, case.batch)}
     start = time.perf_counter()
     program.run(feeds)
     once = time.perf_counter() - start
-    engine = laboratory.engine(case.engine)
-    benchmark.group = case.model.label
-    benchmark.extra_info.update(
-        engine=case.engine, version=engine.version, model=case.model.label, precision=case.precision, batch=case.batch,
-        first_run_seconds=once, facts=program.facts,
-    )  # fmt: skip
-    rounds = max(LEAST_ROUNDS, min(MOST_ROUNDS, round(SECONDS / max(once, 1e-6))))
-    benchmark.pedantic(program.run, args=(feeds,), rounds=rounds, warmup_rounds=1)
+    facts = described(laboratory, case, program)
+    stopwatch.measure(lambda: program.run(feeds), group=case.model.label, first_run_seconds=once, **facts)
+
+
+@pytest.mark.device
+def test_device_latency(stopwatch, program, laboratory, case):
+    """On the device: buffers stay in its memory and every run is waited for, where the engine offers that."""
+    if not hasattr(program, "run_on_device"):
+        pytest.skip(f"{case.engine} copies inside its run")
+    feeds = {laboratory.model(case.model).input.name: laboratory.images(case.model, case.batch)}
+    uploaded = program.upload(feeds)
+    facts = described(laboratory, case, program)
+    stopwatch.measure(lambda: program.run_on_device(uploaded), group=f"{case.model.label} on the device", **facts)

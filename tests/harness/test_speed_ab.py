@@ -1,0 +1,127 @@
+"""Two installations in turns: real children, and every way in which one can fail."""
+
+import json
+import os
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from fixtures.errors import SpeedError
+from fixtures.plugin.timed import case_of
+from fixtures.records import Case, EngineOptions, ModelSpec
+from fixtures.speed.ab import FEWEST_PAIRS, Child, Installation, installation, interleave
+from fixtures.speed.environment import foreign_seconds
+
+HERE = Installation(sys.executable, {})
+STEADY = "import json, sys; [print(json.dumps({'ns': [7, 7, 9]}), flush=True) for line in sys.stdin]"
+
+
+def child(code, **options):
+    """A child that runs a line of Python."""
+    return Child(HERE, ["-c", code], Path("/"), **options)
+
+
+def test_blocks_are_taken_in_turns():
+    """As many of one as of the other; its fast samples stand for a block."""
+    with child(STEADY) as ours, child(STEADY.replace("7", "8")) as theirs:
+        new, old = interleave(ours, theirs, seconds=0.1, seed=0)
+    assert len(new) == len(old) >= FEWEST_PAIRS
+    assert (set(new), set(old)) == ({7.0}, {8.0})
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("input(); raise SystemExit('no such GPU')", "the child process broke down: no such GPU"),
+        ("input(); print('hello')", "the child process broke down: Expecting value"),
+        ('input(); print(\'{"error": "out of memory"}\')', ": out of memory"),
+    ],
+)
+def test_a_child_that_fails_says_why(code, text):
+    """Its last words, what it answered instead of JSON, or the error that it reports."""
+    with child(code) as broken, pytest.raises(SpeedError, match=text):
+        broken.ask({})
+
+
+def test_a_child_that_is_late():
+    """Is not waited for for ever."""
+    with child("input(); input()", deadline=0.2) as silent, pytest.raises(SpeedError, match=r"no answer within 0\.2 s"):
+        silent.ask({})
+
+
+def test_an_interpreter_that_cannot_be_started(tmp_path):
+    """The system's reason."""
+    fake = tmp_path / "python"
+    fake.write_text("")
+    with pytest.raises(SpeedError, match="cannot be started: Permission denied"):
+        Child(Installation(str(fake), {}), [], tmp_path)
+
+
+def test_what_an_installation_may_be(tmp_path):
+    """A venv, a Python, a folder, a library; what does not exist is refused."""
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    library = tmp_path / "libmigraphx_c.so"
+    library.touch()
+    assert installation(str(tmp_path / "venv"), "X") == Installation(str(python), {})
+    assert installation(str(python), "X") == Installation(str(python), {})
+    assert installation(str(tmp_path), "X") == Installation(sys.executable, {"X": str(tmp_path)})
+    assert installation(str(library), "X") == Installation(sys.executable, {"X": str(library)})
+    with pytest.raises(SpeedError, match="there is no '/nowhere' -> name a Python, a venv"):
+        installation("/nowhere", "X")
+
+
+def test_a_case_survives_the_way_to_the_child():
+    """Tuples and paths come back as what they were."""
+    for model in (ModelSpec("test_nfnet", None, (64, 96), 3, 17), ModelSpec(path=Path("/a/b.onnx"))):
+        case = Case("migraphx:ref", model, "fp16", 2, EngineOptions(fast_math=True))
+        assert case_of(json.loads(json.dumps(asdict(case), default=str))) == case
+
+
+def test_the_same_installation_twice(runner, tmp_path):
+    """Both children run the case; the verdict is a test of its own in JUnit, whatever this machine's noise says."""
+    junit = tmp_path / "junit.xml"
+    words = ("--precision", "fp32", "--batch", "1", "--speed-seconds", "3", f"--junit-xml={junit}")
+    done = runner.small("tests/performance/test_ab.py", f"--ab={sys.executable}", *words)
+    assert done.code in {0, 1}
+    assert "speed: two installations in turns" in done.out
+    assert "onnxruntime:cpu 1." in done.out
+    (case,) = ET.parse(junit).iter("testcase")  # noqa: S314  our own file
+    (verdict,) = (row.get("value") for row in case.iter("property") if row.get("name") == "speed")
+    assert "99 % interval" in verdict
+    assert (case.find("failure") is None) == verdict.startswith("not slower")
+
+
+def test_an_installation_that_lacks_the_engine_fails_the_test(runner, tmp_path):
+    """With the child's own words: here, a Python that finds nothing to import."""
+    bare = tmp_path / "python"
+    bare.write_text(f"#!/bin/sh\nexec {sys.executable} -S -E -c 'import numpy'\n")
+    bare.chmod(0o755)
+    done = runner.small("tests/performance/test_ab.py", f"--ab={bare}", "--precision", "fp32", "--batch", "1")
+    assert done.code == 1, done.text
+    assert "ModuleNotFoundError: No module named 'numpy'" in done.out
+
+
+def test_an_installation_that_does_not_exist_is_a_usage_error(runner):
+    """Before anything runs."""
+    done = runner.small("tests/performance", "--ab=/nowhere")
+    assert done.code == 4
+    assert "--ab: there is no '/nowhere'" in done.err
+
+
+def test_without_ab_there_is_nobody_to_compare_with(runner):
+    """The test is not collected."""
+    assert "test_ab" not in runner.small("tests/performance", "--collect-only", "-q").out
+
+
+def test_work_of_others_is_seen(tmp_path):
+    """Busy ticks of the kernel less our own; 0 where the machine does not tell."""
+    assert foreign_seconds(tmp_path) == 0.0
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/stat").write_text("cpu  100000000 0 0 5 5 0 0 100000000 0 0\n")
+    expected = 200_000_000 / os.sysconf("SC_CLK_TCK") / os.cpu_count()
+    assert foreign_seconds(tmp_path) == pytest.approx(expected, rel=0.01)

@@ -1,0 +1,227 @@
+"""The gate on synthetic noise: moods of the machine, spikes, drift; three verdicts, each with its text."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fixtures.errors import SpeedError
+from fixtures.speed import baseline, environment
+from fixtures.speed.gate import INCONCLUSIVE, NOT_SLOWER, SLOWER, judge, judge_pairs, paired_ratio, ratio, undisturbed
+from fixtures.speed.thresholds import THRESHOLDS, Threshold, threshold
+
+LIMIT = Threshold("*", 5.0, "of these tests")
+TRIALS = 200
+
+
+def run(seed, count=60, *, mood=0.004, spikes=0.03, memory=0.9):
+    """Block medians of a noisy machine: correlated neighbours, and now and then somebody else's work."""
+    rng = np.random.default_rng(seed)
+    values, state = [], 0.0
+    for _ in range(count):
+        state = memory * state + np.sqrt(1 - memory**2) * rng.standard_normal()
+        values.append(1e6 * np.exp(mood * state) * (1 + (rng.random() < spikes) * rng.exponential(0.5)))
+    return np.array(values)
+
+
+def outcomes(slowdown, judged=judge):
+    """Verdicts of pairs of runs, the second of which is slower."""
+    return [judged((1 + slowdown) * run(2 * at), run(2 * at + 1), LIMIT).outcome for at in range(TRIALS)]
+
+
+def test_a_slowdown_of_the_limit_is_found():
+    """At least 95 times in 100."""
+    assert outcomes(0.05).count(SLOWER) >= 0.95 * TRIALS
+
+
+def test_no_change_is_no_alarm():
+    """At most once in 100, though neighbouring blocks are no independent samples."""
+    found = outcomes(0.0)
+    assert found.count(SLOWER) <= 0.01 * TRIALS
+    assert found.count(NOT_SLOWER) >= 0.95 * TRIALS
+
+
+def test_faster_is_not_slower():
+    """However much."""
+    assert judge(0.5 * run(1), run(2), LIMIT).outcome == NOT_SLOWER
+
+
+def test_a_verdict_in_words():
+    """Estimate, interval and limit."""
+    text = str(judge(1.1 * run(1), run(2), LIMIT))
+    assert text.startswith("slower: +")
+    assert "99 % interval" in text
+    assert text.endswith("limit 5 %)")
+
+
+def test_too_few_blocks_settle_nothing():
+    """No interval of 99 % exists for three of each; more would help, and how many."""
+    found = judge([1.0, 1.1, 1.2], [1.0, 1.1, 1.2], LIMIT)
+    assert found.outcome == INCONCLUSIVE
+    assert found.ratio.high == float("inf")
+    assert found.advice(2.0) == "sample for --speed-seconds 8 (now 2), both runs"
+
+
+def test_noise_makes_it_inconclusive_and_more_time_settles_it():
+    """The advice is a number of seconds; whoever takes it has a verdict soon."""
+    count, advised = 20, 0
+    noisy = {"mood": 0.08, "spikes": 0.0, "memory": 0.0}
+    found = judge_pairs(run(11, count, **noisy), run(12, count, **noisy), LIMIT)
+    assert found.outcome == INCONCLUSIVE
+    assert found.advice(10.0).startswith("sample for --speed-seconds ")
+    while found.outcome == INCONCLUSIVE and advised < 5:
+        count, advised = int(count * found.more), advised + 1
+        found = judge_pairs(run(11, count, **noisy), run(12, count, **noisy), LIMIT)
+    assert found.outcome == NOT_SLOWER
+
+
+def test_a_drifting_run_is_not_believed():
+    """Six percent within a run: four percent between runs may be the same drift, twenty may not."""
+    moving = run(1, spikes=0.0) * np.linspace(1, 1.09, 60)
+    found = judge(moving, run(2, spikes=0.0), LIMIT)
+    assert found.outcome == INCONCLUSIVE
+    assert "drift of 6." in str(found)
+    assert found.advice(30.0) == "make the machine quieter, or compare both installations in one run with --ab"
+    assert judge(1.2 * moving, run(2), LIMIT).outcome == SLOWER
+
+
+def test_blocks_that_others_disturbed_are_left_out():
+    """Where eight or more are left; else all are shown and none believed."""
+    blocks, foreign = [1.0] * 10 + [9.0] * 5, [0.02] * 10 + [0.8] * 5
+    assert undisturbed(blocks, foreign, 0.1) == ([1.0] * 10, "")
+    kept, why = undisturbed(blocks[5:], foreign[5:], 0.1)
+    assert kept == blocks[5:]
+    assert why == "others used 41% of the processors, at most 10% is borne"
+    found = judge(2 * run(1), run(2), LIMIT, (why,))
+    assert found.outcome == INCONCLUSIVE
+    assert str(found).endswith(why)
+    assert found.advice(30.0).startswith("make the machine quieter")
+
+
+def test_pairs_do_not_mind_drift():
+    """What the machine does to both sides cancels."""
+    trend = np.linspace(1, 2, 60)
+    assert judge_pairs(1.05 * run(1) * trend, run(2) * trend, LIMIT).outcome == SLOWER
+    assert judge_pairs(run(1) * trend, run(2) * trend, LIMIT).outcome == NOT_SLOWER
+
+
+@pytest.mark.parametrize("found", [ratio, paired_ratio])
+def test_the_interval_holds_the_truth(found):
+    """99 times in 100, for blocks that are independent."""
+    pairs = [(run(at, memory=0.0), run(TRIALS + at, memory=0.0)) for at in range(TRIALS)]
+    rows = [found(1.03 * new, old) for new, old in pairs]
+    assert sum(row.low <= 1.03 <= row.high for row in rows) >= 0.97 * TRIALS
+
+
+def test_the_limits_are_a_table():
+    """In percent with decimals; the first row that fits decides, and a row fits everything."""
+    assert threshold("test_latency[migraphx:ref-test_nfnet@64-fp32-b1]").percent == 10.0
+    assert threshold("test_latency[onnxruntime:cpu-test_nfnet@64-fp32-b1]").percent == 5.0
+    assert THRESHOLDS[-1].pattern == "*"
+    assert threshold("anything").effect == threshold("anything").limit / 2
+
+
+def saved(folder, number=1, name="before", machine=None, rows=None):
+    """A file as pytest-benchmark writes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{number:04}_{name}.json"
+    extra = [
+        {"fullname": key, "extra_info": {"speed": {"block_ns": value, "foreign": [0] * len(value)}}}
+        for key, value in (rows or {}).items()
+    ]
+    facts = {"cpu": "A", "cores": "2", "gpus": "none"} if machine is None else machine
+    path.write_text(json.dumps({"machine_info": {"nfnet": facts}, "benchmarks": extra}))
+    return path
+
+
+def test_a_baseline_is_found_by_name_number_or_path(tmp_path):
+    """The newest where several have the name, the newest of all where none is given."""
+    first, second, other = (saved(tmp_path / "x", at, name) for at, name in ((1, "a"), (2, "a"), (3, "b")))
+    assert baseline.find(tmp_path, "a") == second
+    assert baseline.find(tmp_path, "") == other
+    assert baseline.find(tmp_path, "0001") == first
+    assert baseline.find(tmp_path, "0001_a") == first
+    assert baseline.find(tmp_path, str(first)) == first
+
+
+def test_a_baseline_that_is_missing(tmp_path):
+    """What there is, and what there is of other hardware, is named."""
+    saved(tmp_path / "here", 1, "a")
+    saved(tmp_path / "there", 1, "before")
+    with pytest.raises(
+        SpeedError, match=r"no saved run before: it has 0001_a; of other hardware there is there/0001_b"
+    ):
+        baseline.find(tmp_path / "here", "before")
+    with pytest.raises(SpeedError, match=r"no saved run at all: it has none; .* -> save one on this machine with"):
+        baseline.find(tmp_path / "nowhere", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "not a saved run: JSONDecodeError"),
+        ("[]", "not a saved run: TypeError"),
+        ("{}", "not a saved run: KeyError"),
+        ('{"machine_info": {}, "benchmarks": []}', "without the samples that the gate needs"),
+    ],
+)
+def test_a_file_that_is_no_baseline(tmp_path, text, reason):
+    """Broken, foreign, or saved before there was a gate."""
+    path = tmp_path / "0001_x.json"
+    path.write_text(text)
+    with pytest.raises(SpeedError, match=reason):
+        baseline.load(path)
+
+
+def test_other_hardware_is_refused(tmp_path):
+    """With the difference, and what to do."""
+    known = baseline.load(saved(tmp_path, rows={"x": [1.0]}))
+    assert known.of("x") == baseline.Blocks((1.0,), (0.0,))
+    known.check_hardware({"cpu": "A", "cores": "2", "gpus": "none", "kernel": "another"})
+    with pytest.raises(SpeedError, match="other hardware: gpus: none there, gfx942 here -> save one on this machine"):
+        known.check_hardware({"cpu": "A", "cores": "2", "gpus": "gfx942"})
+    with pytest.raises(SpeedError, match="the baseline has no benchmark y"):
+        known.of("y")
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Files of a kernel with one GPU, as AMD's driver writes them."""
+    for name, text in {
+        "proc/cpuinfo": "processor : 0\nmodel name\t: AMD EPYC 9654\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "performance\n",
+        "sys/class/kfd/kfd/topology/nodes/0/properties": "cpu_cores_count 96\ngfx_target_version 0\n",
+        "sys/class/kfd/kfd/topology/nodes/1/properties": "gfx_target_version 90402\nmax_engine_clk_fcompute 2100\n",
+        "sys/module/amdgpu/version": "6.8.5\n",
+        "opt/rocm/.info/version": "6.4.0-1\n",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_the_machine_is_read_from_the_kernels_files(machine):
+    """No tool is run; what is not there stays empty."""
+    facts = environment.facts(machine)
+    assert (facts["cpu"], facts["governor"], facts["cpu_clock"]) == ("AMD EPYC 9654", "performance", "")
+    assert (facts["gpus"], facts["gpu_clocks"], facts["gpu_driver"]) == ("gfx942", "2100 MHz", "6.8.5")
+    assert facts["rocm"] == "6.4.0-1"
+    assert "numpy" in facts
+    assert environment.device_key({**facts, "cores": "96"}) == "amd-epyc-9654-96-gfx942"
+
+
+def test_a_machine_that_tells_nothing(tmp_path):
+    """Has a key all the same, and no GPU."""
+    facts = environment.facts(tmp_path)
+    assert facts["gpus"] == environment.NO_GPU
+    assert environment.device_key(facts)
+    assert environment.versions(["no-such-package"]) == {}
+
+
+@pytest.mark.parametrize(("version", "name"), [("90402", "gfx942"), ("90010", "gfx90a"), ("110001", "gfx1101")])
+def test_architectures_have_their_usual_names(machine, version, name):
+    """Minor and stepping are hexadecimal."""
+    path = machine / "sys/class/kfd/kfd/topology/nodes/1/properties"
+    path.write_text(f"gfx_target_version {version}\n")
+    assert environment.facts(machine)["gpus"] == name

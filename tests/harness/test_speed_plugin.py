@@ -1,0 +1,208 @@
+"""The gate in real runs: what fails, what is saved, what is refused."""
+
+import argparse
+import json
+import shutil
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from fixtures.plugin.speed import positive
+
+WORDS = ("tests/performance/test_latency.py", "--precision", "fp32", "--speed-seconds", "0.3", "--speed-quiet", "900")
+LATENCY = "tests/performance/test_latency.py::test_latency[onnxruntime:cpu-test_nfnet@64-fp32-b{}]"
+COMPLETE = "every_benchmark_of_the_baseline_was_measured"
+
+
+def run(runner, storage, *words, batch="1"):
+    """Benchmarks of a small network."""
+    return runner.small(*WORDS, "--batch", batch, f"--benchmark-storage=file://{storage}", *words)
+
+
+@pytest.fixture(scope="module")
+def before(runner, tmp_path_factory):
+    """The path of a saved run, made once; tests work on copies of its folder."""
+    folder = tmp_path_factory.mktemp("saved")
+    done = run(runner, folder, "--benchmark-save=before", batch="1,2")
+    assert done.code == 0, done.text
+    (path,) = folder.rglob("0001_before.json")
+    return path
+
+
+@pytest.fixture
+def storage(before, tmp_path):
+    """A copy of the storage."""
+    root = before.parents[2]
+    return shutil.copytree(root, tmp_path / "storage")
+
+
+def rewrite(storage, change):
+    """Change the saved run."""
+    (path,) = storage.rglob("0001_before.json")
+    saved = json.loads(path.read_text())
+    change(saved)
+    path.write_text(json.dumps(saved))
+    return path
+
+
+def scaled(factor, keep=lambda _: True):
+    """The past was ``factor`` times as slow; some benchmarks may be forgotten."""
+
+    def change(saved):
+        saved["benchmarks"] = [row for row in saved["benchmarks"] if keep(row["fullname"])]
+        for row in saved["benchmarks"]:
+            speed = row["extra_info"]["speed"]
+            speed["block_ns"] = [value * factor for value in speed["block_ns"]]
+
+    return change
+
+
+def results(path):
+    """Name -> text of the failure, None where it passed or was skipped."""
+    found = {}
+    for case in ET.parse(path).iter("testcase"):  # noqa: S314  our own file
+        failure = case.find("failure")
+        found[case.get("name")] = None if failure is None else failure.text
+    return found
+
+
+def test_a_saved_run_knows_its_machine_and_its_blocks(before):
+    """Kept in a folder of its device."""
+    saved = json.loads(before.read_text())
+    machine = saved["machine_info"]["nfnet"]
+    assert {"cpu", "cores", "gpus", "governor", "gpu_clocks", "gpu_driver", "onnxruntime"} <= set(machine)
+    assert before.parents[1].name.endswith(machine["gpus"])
+    for row in saved["benchmarks"]:
+        speed = row["extra_info"]["speed"]
+        assert len(speed["block_ns"]) >= 8
+        assert speed["percentiles"]["p50"] <= speed["percentiles"]["p90"] <= speed["percentiles"]["p99"]
+        assert speed["percentiles"]["p50"] == pytest.approx(row["stats"]["median"])
+        assert speed["percentiles"]["count"] == row["stats"]["rounds"]
+
+
+def test_a_run_that_is_not_slower_passes_and_is_saved(runner, storage):
+    """Held against a past that was a hundred times slower."""
+    rewrite(storage, scaled(100))
+    done = run(runner, storage, "--speed-gate=before", "--benchmark-save=after", batch="1,2")
+    assert done.code == 0, done.text
+    assert "not slower: -9" in done.out
+    assert list(storage.rglob("0002_after.json"))
+
+
+def test_a_slower_run_fails_its_tests_and_is_not_saved(runner, storage, tmp_path):
+    """The verdict is a failed test in JUnit, with what else differs; --benchmark-json is written all the same."""
+
+    def change(saved):
+        scaled(0.01)(saved)
+        saved["machine_info"]["nfnet"]["onnxruntime"] = "0.1"
+
+    rewrite(storage, change)
+    junit, report = tmp_path / "junit.xml", tmp_path / "report.json"
+    done = run(runner, storage, "--speed-gate=before", "--benchmark-save=after", f"--junit-xml={junit}",
+               f"--benchmark-json={report}", batch="1,2")  # fmt: skip
+    assert done.code == 1, done.text
+    found = results(junit)
+    for batch in (1, 2):
+        text = found[LATENCY.format(batch).partition("::")[2]]
+        assert "slower: +" in text
+        assert "limit 5 %" in text
+        assert "0001_before.json" in text
+        assert "differs: onnxruntime: 0.1 there, " in text
+    assert found[COMPLETE] is None
+    assert "this run is not saved: it did not pass" in done.out
+    assert not list(storage.rglob("*_after.json"))
+    assert len(json.loads(report.read_text())["benchmarks"]) == 2
+
+
+def test_too_few_samples_are_inconclusive_and_say_what_would_settle_it(runner, storage, tmp_path):
+    """A baseline of three blocks supports no verdict."""
+
+    def change(saved):
+        for row in saved["benchmarks"]:
+            for name in ("block_ns", "foreign"):
+                row["extra_info"]["speed"][name] = row["extra_info"]["speed"][name][:1]
+
+    rewrite(storage, change)
+    junit = tmp_path / "junit.xml"
+    done = run(runner, storage, "--speed-gate=before", "--benchmark-save=after", f"--junit-xml={junit}", batch="1,2")
+    assert done.code == 1, done.text
+    text = results(junit)[LATENCY.format(1).partition("::")[2]]
+    assert "inconclusive: " in text
+    assert "to settle it: " in text
+    assert not list(storage.rglob("*_after.json"))
+
+
+def test_a_disturbed_baseline_is_not_believed(runner, storage):
+    """However large the difference: others used the machine when it was made."""
+
+    def change(saved):
+        scaled(0.01)(saved)
+        for row in saved["benchmarks"]:
+            row["extra_info"]["speed"]["foreign"] = [9.5 for _ in row["extra_info"]["speed"]["foreign"]]
+
+    rewrite(storage, change)
+    done = run(runner, storage, "--speed-gate=before", batch="1")
+    assert done.code == 1, done.text
+    assert "at the baseline's time others used 950% of the processors, at most 900% is borne" in done.out
+    assert "to settle it: make the machine quieter, or compare both installations in one run with --ab" in done.out
+
+
+def test_a_benchmark_that_is_missing_is_an_error_on_either_side(runner, storage, tmp_path):
+    """The baseline lacks batch 4, the run lacks batch 2."""
+    rewrite(storage, scaled(100))
+    junit = tmp_path / "junit.xml"
+    done = run(runner, storage, "--speed-gate=before", f"--junit-xml={junit}", batch="1,4")
+    assert done.code == 1, done.text
+    found = results(junit)
+    assert f"the baseline has no benchmark {LATENCY.format(4)}" in found[LATENCY.format(4).partition("::")[2]]
+    assert f"that this run did not measure: {LATENCY.format(2)}" in found[COMPLETE]
+
+
+def test_other_hardware_is_refused_before_anything_runs(runner, storage):
+    """A usage error that names the difference."""
+    path = rewrite(storage, lambda saved: saved["machine_info"]["nfnet"].update(cpu="Another CPU"))
+    done = run(runner, storage, f"--speed-gate={path}")
+    assert done.code == 4
+    assert "the baseline was made on other hardware: cpu: Another CPU there" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--speed-gate=never",), "no saved run never: it has 0001_before"),
+        (("--speed-gate=before", "--benchmark-disable"), "cannot judge where benchmarks are disabled"),
+    ],
+)
+def test_what_cannot_be_judged_is_a_usage_error(runner, storage, words, text):
+    """One line, exit code 4."""
+    done = run(runner, storage, *words)
+    assert done.code == 4
+    assert text in done.err
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "soon", "nan", "inf"])
+def test_seconds_are_above_zero(text):
+    """Else a usage error."""
+    assert positive("0.5") == 0.5
+    with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is not a number above zero"):
+        positive(text)
+
+
+def test_disabled_benchmarks_run_once(runner, storage):
+    """As under xdist: the call is made, nothing is recorded."""
+    done = run(runner, storage, "--benchmark-disable", "--benchmark-save=after")
+    assert done.code == 0, done.text
+    assert not list(storage.rglob("*_after.json"))
+
+
+def test_pytest_benchmarks_compare_keeps_working(runner, storage):
+    """pytest-benchmark's own options see the replayed samples."""
+    done = run(runner, storage, "--benchmark-compare=0001", "--benchmark-compare-fail=min:10000%", batch="1,2")
+    assert done.code == 0, done.text
+    assert "0001_before" in done.out
+
+
+def test_the_history_of_the_saved_runs_is_shown(runner, storage):
+    """Two benchmarks, one run: no change."""
+    done = run(runner, storage, "--speed-history", "--collect-only")
+    assert "no change in 2 benchmarks over 1 runs" in done.out

@@ -1,0 +1,85 @@
+"""Percentiles, intervals, drift, modes: on synthetic samples whose answer is known."""
+
+import numpy as np
+import pytest
+
+from fixtures.speed.statistics import autocorrelation, drift, independent, median_interval, modes, summary, unstable
+
+
+def normal(seed, count, scale=0.01):
+    """Samples around 1."""
+    return 1 + scale * np.random.default_rng(seed).standard_normal(count)
+
+
+def mood(seed, count, memory=0.95):
+    """Samples that remember their past."""
+    rng, value, values = np.random.default_rng(seed), 0.0, []
+    for _ in range(count):
+        value = memory * value + rng.standard_normal()
+        values.append(1 + 0.01 * value)
+    return values
+
+
+def test_a_summary_says_the_percentiles():
+    """Of the numbers 1 to 101."""
+    found = summary(range(1, 102))
+    assert (found.count, found.p50, found.p90, found.p99) == (101, 51, 91, 100)
+    assert found.spread == pytest.approx(50 / 51)
+    assert found.low < 51 < found.high
+
+
+@pytest.mark.parametrize("count", [9, 20, 51])
+def test_the_interval_holds_the_median_as_often_as_it_says(count):
+    """99 % or more of 2000 trials, whatever the distribution."""
+    rng = np.random.default_rng(count)
+    for draw, median in ((rng.standard_normal, 0.0), (rng.standard_exponential, np.log(2))):
+        hits = [low <= median <= high for low, high in (median_interval(draw(count)) for _ in range(2000))]
+        assert np.mean(hits) >= 0.985  # 99 % less three standard deviations of 2000 trials
+
+
+def test_too_few_values_give_their_range():
+    """No interval of 99 % exists for three values."""
+    assert median_interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
+
+
+def test_neighbours_that_resemble_each_other_are_merged():
+    """Moods of the machine are few, whatever the number of samples; independent ones all count."""
+    assert len(independent(normal(1, 128))) == 128
+    assert len(independent(mood(1, 128))) <= 32
+    assert len(independent(mood(1, 15))) == 15
+    assert autocorrelation([1.0, 1.0, 1.0]) == 0.0
+
+
+def test_drift_is_seen_and_noise_is_not():
+    """Five percent from begin to end."""
+    assert drift(normal(2, 60) * np.linspace(1, 1.05, 60)) == pytest.approx(0.033, abs=0.01)
+    assert abs(drift(normal(2, 60))) < 0.01
+    assert drift([1.0, 2.0, 3.0]) == 0.0
+
+
+@pytest.mark.parametrize("shape", ["normal", "uniform", "spikes", "constant", "few"])
+def test_one_mode_is_not_two(shape):
+    """Nor are a few spikes a mode."""
+    rng = np.random.default_rng(3)
+    samples = {
+        "normal": normal(3, 500),
+        "uniform": rng.uniform(1, 2, 500),
+        "spikes": np.concatenate([normal(3, 480), 1 + rng.uniform(1, 9, 20)]),
+        "constant": np.ones(50),
+        "few": np.array([1.0, 2.0]),
+    }[shape]
+    assert modes(samples) is None
+
+
+def test_two_modes_are_found():
+    """A machine that runs at two speeds."""
+    low, high = modes(np.concatenate([normal(4, 300), 1.7 * normal(5, 200)]))
+    assert (low, high) == (pytest.approx(1, rel=0.01), pytest.approx(1.7, rel=0.01))
+
+
+def test_a_distrusted_run_says_why():
+    """Drift and two modes, in words; a quiet run has no reasons."""
+    steady, moving = normal(6, 60), normal(6, 60) * np.linspace(1, 1.2, 60)
+    assert unstable(steady, steady, 0.05) == []
+    assert unstable(steady, moving, 0.05) == ["drift of +13.0% between its first and last third"]
+    assert unstable(np.concatenate([steady, 2 * steady]), steady, 0.05) == ["two modes, 100.0% apart"]

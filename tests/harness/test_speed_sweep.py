@@ -1,0 +1,72 @@
+"""The end of a sweep: one table, one plot."""
+
+import xml.etree.ElementTree as ET
+from types import SimpleNamespace
+
+import pytest
+
+from fixtures.plugin.sweep import NO_PLOT, points
+from fixtures.speed.sweep import Point, lines, plot, table
+
+POINTS = [
+    Point("ort fp32", 8, 0.010, 0.011, 0.012, 0.05),
+    Point("ort fp32", 1, 0.002, 0.003, 0.004, 0.1, ("two modes, 9.0% apart",)),
+    Point("migraphx fp16", 1, 0.001, 0.001, 0.001, 0.0),
+]
+
+
+def test_the_table_marks_the_best_batch_and_what_is_unstable():
+    """A row a case, by batch; a line of one batch has no best."""
+    _, first, second, third = table(POINTS)
+    assert first.split() == ["migraphx", "fp16", "1", "1.000", "1.000", "1.000", "0.0%", "1000.0"]
+    assert second.endswith("500.0  two modes, 9.0% apart")
+    assert third.endswith("800.0  best")
+
+
+def test_the_plot_is_a_picture(tmp_path):
+    """SVG, with a line for each engine."""
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "new" / "sweep.svg"
+    plot(POINTS, path)
+    assert ET.parse(path).getroot().tag.endswith("svg")  # noqa: S314  our own file
+    assert list(lines(POINTS)) == ["migraphx fp16", "ort fp32"]
+
+
+def test_only_latencies_without_errors_are_points():
+    """Of the same recorder come benchmarks of other things."""
+    percentiles = {"p50": 0.1, "p90": 0.2, "p99": 0.3, "spread": 0.0}
+    info = {"batch": 4, "speed": {"percentiles": percentiles, "unstable": []}}
+
+    def row(name, **changes):
+        return SimpleNamespace(**{"name": name, "extra_info": info, "has_error": False, **changes})
+
+    rows = [row("test_latency[e-m-fp32-b4]"), row("test_latency[e-m-fp16-b4]", has_error=True),
+            row("test_latency[e-m-bf16-b4]", extra_info={}), row("test_device_latency[e-m-fp32-b4]")]  # fmt: skip
+    assert list(points(SimpleNamespace(benchmarks=rows))) == [Point("e-m-fp32", 4, 0.1, 0.2, 0.3, 0.0)]
+
+
+def test_a_sweep_ends_with_a_table_and_a_plot(runner):
+    """Two batches; the plot lies in the cache folder."""
+    words = ("tests/performance/test_latency.py", "--precision", "fp32", "--batch", "1,2", "--speed-seconds", "0.2")
+    done = runner.small(*words)
+    assert done.code == 0, done.text
+    assert "latency and throughput, host to host" in done.out
+    assert NO_PLOT in done.out or list((runner.cache / "sweeps").glob("*.svg"))
+
+
+def test_without_matplotlib_there_is_no_plot(runner, tmp_path):
+    """And the run says why."""
+    plugin = tmp_path / "nodrawing.py"
+    plugin.write_text("import sys\nsys.modules['matplotlib'] = None\n")
+    words = ("tests/performance/test_latency.py", "--precision", "fp32", "--batch", "1,2", "--speed-seconds", "0.2")
+    done = runner.small(*words, plugin=plugin)
+    assert done.code == 0, done.text
+    assert NO_PLOT in done.out
+
+
+def test_device_latency_is_collected_where_buffers_stay_on_the_device(runner):
+    """Elsewhere there is nothing to measure; an engine that copies all the same is skipped with the reason."""
+    words = ("tests/performance", "--precision", "fp32", "--batch", "1", "--collect-only", "-q")
+    assert "test_device_latency" not in runner.small(*words).out
+    done = runner.small(*words[:-2], "--no-offload-copy", "-k", "device")
+    assert "onnxruntime:cpu copies inside its run" in done.out

@@ -1,0 +1,218 @@
+"""How often does the gate find a slowdown, and how often does it cry wolf? Measured on a real engine.
+
+    python tests/performance/power.py record --seconds 900   # ONNX Runtime beside itself, on this machine as it is
+    python tests/performance/power.py judge                  # trials from the recording: table, power.json, power.svg
+
+Recorded are three sessions of one model in turns: two alike, and one that is really made 5 % slower by waiting busily.
+A trial is a window of that recording, at most a minute of sampling; the second session's times are multiplied by the
+slowdown of the trial. Whether that is honest is seen from the third session: it is judged like the others, beside the
+second one at 5 %.
+"""
+
+import argparse
+import gc
+import json
+import random
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pytest_benchmark.utils import parse_compare_fail
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from fixtures.cache import cache_folder
+from fixtures.pipeline import Laboratory
+from fixtures.records import Case, ModelSpec
+from fixtures.speed.environment import facts, foreign_seconds
+from fixtures.speed.gate import QUIET, SLOWER, judge, judge_pairs, undisturbed
+from fixtures.speed.sampling import SECOND, typical
+from fixtures.speed.thresholds import threshold
+
+PLAIN, TWIN, SLOWED = range(3)
+INJECTED = 0.05
+SLOWDOWNS = (0.0, 0.02, 0.03, 0.05, 0.08, 0.1)
+WINDOW_SECONDS = 90.0  # three sessions in turns: 60 seconds of sampling for the two that are compared
+BLOCK_SECONDS = 0.25
+TRIALS = 100
+CHECKS = {f"pytest-benchmark {word}": parse_compare_fail(word) for word in ("min:5%", "mean:5%")}
+
+
+def program(laboratory, case):
+    """A run of the case's own program."""
+    feeds = {laboratory.model(case.model).input.name: laboratory.images(case.model, case.batch)}
+    made = laboratory.program(case)
+    return lambda: made.run(feeds)
+
+
+def slowed(call):
+    """The call, and busy waiting for a share of the time that it took."""
+
+    def longer():
+        begun = time.perf_counter_ns()
+        call()
+        now = time.perf_counter_ns()
+        end = now + (now - begun) * INJECTED
+        while now < end:
+            now = time.perf_counter_ns()
+
+    return longer
+
+
+def record(case, seconds, path):
+    """Blocks of the three sessions in random order, round by round, into ``path``."""
+    laboratories = [Laboratory(cache_folder()) for _ in range(3)]
+    calls = [program(laboratory, case) for laboratory in laboratories]
+    calls[SLOWED] = slowed(calls[SLOWED])
+    for call in calls * 20:
+        call()
+    rows, samples, order = [], [], random.Random(0)  # noqa: S311  no secret
+    gc.disable()
+    begun = time.perf_counter_ns()
+    while (now := time.perf_counter_ns()) - begun < seconds * SECOND:
+        print(f"\r{(now - begun) / SECOND:.0f} of {seconds:g} s", end="", flush=True)
+        for side in order.sample(range(3), 3):
+            start, before, first = time.perf_counter_ns(), foreign_seconds(), len(samples)
+            while not len(samples) > first or time.perf_counter_ns() - start < BLOCK_SECONDS * SECOND:
+                at = time.perf_counter_ns()
+                calls[side]()
+                samples.append(time.perf_counter_ns() - at)
+            share = (foreign_seconds() - before) * SECOND / (time.perf_counter_ns() - start)
+            rows.append((side, (start - begun) / SECOND, len(samples) - first, share))
+    gc.enable()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = json.dumps({"case": case.id, "seconds": seconds, "machine": facts()})
+    np.savez_compressed(path, rows=np.array(rows), samples=np.array(samples), about=np.array(about))
+    print(f"\nrecorded {len(samples)} runs in {path}")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Blocks by session; those of one index were taken in one round."""
+
+    start: np.ndarray  # of each round
+    typical: np.ndarray  # (sessions, rounds), nanoseconds
+    mean: np.ndarray
+    foreign: np.ndarray  # share of the processors that others used, the round's mean
+    about: dict
+
+    def windows(self, rng, count, apart):
+        """Slices of a window and of another one, the same unless ``apart``: then they do not overlap."""
+        room = self.start[-1] - WINDOW_SECONDS
+        while count:
+            first, second = rng.uniform(0, room, 2)
+            if apart and abs(first - second) < WINDOW_SECONDS:
+                continue
+            count -= 1
+            yield self._slice(first), self._slice(second if apart else first)
+
+    def _slice(self, begin):
+        return slice(*np.searchsorted(self.start, (begin, begin + WINDOW_SECONDS)))
+
+
+def load(path):
+    """A recording from its file."""
+    with np.load(path) as saved:
+        rows, samples, about = saved["rows"], saved["samples"], json.loads(str(saved["about"]))
+    rounds = len(rows) // 3
+    ends = np.cumsum(rows[:, 2].astype(int))
+    fast, mean = np.empty((3, rounds)), np.empty((3, rounds))
+    for at in range(3 * rounds):
+        part = samples[ends[at] - int(rows[at, 2]) : ends[at]]
+        fast[int(rows[at, 0]), at // 3], mean[int(rows[at, 0]), at // 3] = typical(part), part.mean()
+    shares = rows[: 3 * rounds, 3].reshape(rounds, 3).mean(axis=1)
+    return Recording(rows[: 3 * rounds : 3, 1], fast, mean, shares, about)
+
+
+def verdict(recording, baseline, run, limit):
+    """What ``--speed-gate`` says: disturbed blocks are left out."""
+    (old, why_then), (new, why) = (undisturbed(row, recording.foreign[at], QUIET) for at, row in (baseline, run))
+    return judge(new, old, limit, tuple(filter(None, (why, why_then)))).outcome
+
+
+def trials(recording, slowdown, *, apart, other=TWIN, count=TRIALS):
+    """How each method judged ``count`` windows: method -> outcome -> how often."""
+    found = {name: Counter() for name in ("the gate", *CHECKS)}
+    limit = threshold(recording.about["case"])
+    for first, second in recording.windows(np.random.default_rng(7), count, apart):
+        old, new = recording.typical[PLAIN, first], recording.typical[other, second] * (1 + slowdown)
+        found["the gate"][
+            verdict(recording, (first, old), (second, new), limit) if apart else judge_pairs(new, old, limit).outcome
+        ] += 1
+        stats = [
+            {"min": fast.min(), "mean": mean.mean()}
+            for fast, mean in (
+                (new, recording.mean[other, second] * (1 + slowdown)), (old, recording.mean[PLAIN, first])
+            )
+        ]  # fmt: skip
+        for name, check in CHECKS.items():
+            found[name][SLOWER if check.fails(*stats) else "not slower"] += 1
+    return {name: dict(counter) for name, counter in found.items()}
+
+
+def experiment(recording):
+    """The curves in turns and apart, and the session that was really slowed, beside the multiplied one."""
+    return {
+        "about": {**recording.about, "window_seconds": WINDOW_SECONDS, "trials": TRIALS,
+                  "foreign": np.percentile(recording.foreign, (10, 50, 90)).round(3).tolist()},
+        "in turns": {str(slowdown): trials(recording, slowdown, apart=False) for slowdown in SLOWDOWNS},
+        "apart": {str(slowdown): trials(recording, slowdown, apart=True) for slowdown in SLOWDOWNS},
+        "really slowed by 0.05, in turns": trials(recording, 0.0, apart=False, other=SLOWED),
+    }  # fmt: skip
+
+
+def table(found):
+    """Lines: how often each method called each slowdown slower."""
+    for setting in ("in turns", "apart"):
+        yield f"called slower, of {TRIALS} ({setting})    " + "".join(f"{value:>8.0%}" for value in SLOWDOWNS)
+        for name in ("the gate", *CHECKS):
+            counts = (found[setting][str(value)][name] for value in SLOWDOWNS)
+            yield f"  {name:<36}" + "".join(f"{count.get(SLOWER, 0):>8}" for count in counts)
+        counts = (found[setting][str(value)]["the gate"] for value in SLOWDOWNS)
+        yield f"  {'the gate, inconclusive':<36}" + "".join(f"{count.get('inconclusive', 0):>8}" for count in counts)
+    yield f"really slowed by 5 %, in turns: {found['really slowed by 0.05, in turns']['the gate']}"
+    yield f"others used of the processors (10, 50, 90 % of the rounds): {found['about']['foreign']}"
+
+
+def plot(found, path):
+    """Power against slowdown."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  only to draw
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for axes, setting in zip(figure.subplots(1, 2, sharey=True), ("in turns", "apart"), strict=True):
+        for name in ("the gate", *CHECKS):
+            power = [found[setting][str(value)][name].get(SLOWER, 0) for value in SLOWDOWNS]
+            axes.plot([100 * value for value in SLOWDOWNS], power, marker="o", label=name)
+        axes.set(title=f"two installations {setting}", xlabel="slowdown, %", ylim=(-3, 103))
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel(f"called slower, of {TRIALS}")
+    figure.axes[0].legend()
+    figure.savefig(path)
+
+
+def main():
+    """Record or judge."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("record", "judge"))
+    parser.add_argument("--seconds", type=float, default=900.0)
+    parser.add_argument("--variant", default="test_nfnet")
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--file", type=Path, default=cache_folder() / "power" / "recording.npz")
+    words = parser.parse_args()
+    if words.what == "record":
+        size = (words.image_size, words.image_size)
+        case = Case("onnxruntime:cpu", ModelSpec(words.variant, None, size), "fp32", 1)
+        record(case, words.seconds, words.file)
+        return
+    found = experiment(load(words.file))
+    print(*table(found), sep="\n")
+    words.file.with_suffix(".json").write_text(json.dumps(found, indent=1))
+    plot(found, words.file.with_suffix(".svg"))
+    print(f"written: {words.file.with_suffix('.json')}, {words.file.with_suffix('.svg')}")
+
+
+if __name__ == "__main__":
+    main()
