@@ -58,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     from fixtures import arguments
     from fixtures.engines.registry import KNOWN
+    from fixtures.precisions import BY_NAME
 
     parser = argparse.ArgumentParser(
         description="Compare MIGraphX with ONNX Runtime on random images.", epilog=EXAMPLES,
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         "--engine": {"metavar": "NAME",
                      "help": f"engine to judge: {', '.join(KNOWN)} (default: the best MIGraphX target there is)"},
         "--precision": {"metavar": "NAME", "type": arguments.one_precision, "default": "fp32",
-                        "help": "fp32, fp16 or bf16 (default: fp32)"},
+                        "help": f"{', '.join(BY_NAME)} (default: fp32)"},
         "--inputs": {"metavar": "N", "type": arguments.whole(1, "inputs"), "default": 10,
                      "help": "number of images (default: 10)"},
         "--batch": {"metavar": "N", "type": arguments.whole(1, "batch"), "default": 1,
