@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fixtures.truth.rounding import FORMATS, rounded
+from fixtures.truth.rounding import FORMATS, Steps, rounded
 
 TYPES = {
     "fp32": np.float32, "fp16": np.float16, "bf16": ml_dtypes.bfloat16, "fp8e4m3fn": ml_dtypes.float8_e4m3fn,
@@ -66,3 +66,28 @@ def test_shapes_and_layouts_are_kept():
     assert np.array_equal(values, before)
     assert rounded(np.float64(0.1), FORMATS["fp16"]) == np.float16(0.1)
     assert rounded(np.zeros((0, 2)), FORMATS["fp16"]).shape == (0, 2)
+
+
+@pytest.mark.parametrize("largest", [1e-3, 1.0, 37.5])
+def test_whole_steps_are_what_migraphx_and_onnxruntime_compute(largest):
+    """255 numbers from minus to plus the calibrated range; ties to even, beyond is clipped."""
+    values = np.concatenate([RNG.standard_normal(1000) * largest, [largest, -largest, 9 * largest, 0.0]])
+    step = largest / 127
+    expected = np.clip(np.rint(values / step), -127, 127) * step
+    assert np.array_equal(Steps(127).quantised(values, largest), expected)
+    halves = (np.arange(-5, 5) + 0.5) * step
+    assert (np.rint(Steps(127).quantised(halves, largest) / step) % 2 == 0).all()
+
+
+def test_steps_of_fp8_are_the_formats_numbers_at_a_scale():
+    """Against another implementation of the format."""
+    values = RNG.standard_normal(5000) * 3
+    scale = np.abs(values).max() / 448
+    expected = (values / scale).astype(ml_dtypes.float8_e4m3fn).astype(np.float64) * scale
+    assert np.array_equal(Steps(448, FORMATS["fp8e4m3fn"]).quantised(values, np.abs(values).max()), expected)
+    assert np.abs(Steps(448, FORMATS["fp8e4m3fn"]).quantised(values * 9, 1.0)).max() == 1.0
+
+
+def test_a_tensor_of_zeros_has_steps_too():
+    """No division by its range."""
+    assert not Steps(127).quantised(np.zeros(3), 0.0).any()

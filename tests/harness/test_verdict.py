@@ -181,3 +181,41 @@ def test_what_looks_like_nothing_known_has_no_hint(allowed):
     assert recognise(actual=LOGITS, expected=LOGITS, allowed=allowed) == []
     assert recognise(actual=shifted(3 * allowed), expected=LOGITS, allowed=allowed) == []
     assert recognise(actual=RNG.standard_normal(LOGITS.shape), expected=LOGITS, allowed=allowed) == []
+
+
+def close_race(margin):
+    """One image whose first two answers lie ``margin`` of the norm apart, and the same with the two exchanged."""
+    expected = np.zeros((1, 10))
+    expected[0, :3] = [1.0, 1.0 - margin * math.sqrt(2), 0.0]
+    actual = expected.copy()
+    actual[0, :2] = expected[0, [1, 0]]
+    return actual, expected
+
+
+@pytest.mark.parametrize(("floors", "passed"), [(0.9, True), (1.8, False)])
+def test_another_answer_is_excused_within_the_floor_only(floors, passed):
+    """Errors of one floor move a difference of two logits by sqrt(2) floors at most."""
+    actual, expected = close_race(floors * math.sqrt(2) * BUDGET.floor)
+    found = verdict(actual, expected)
+    assert found.worst.relative_l2 < BUDGET.relative_error
+    assert found.passed == passed
+    if not passed:
+        assert found.stage == "decision"
+        assert found.failing_images == [0]
+        text = failure_message(found, reference="the float64 oracle")
+        assert "decision: image 0: top-1 is 1 instead of 0, whose margin" in text
+        assert "of the norm is more than rounding explains" in text
+
+
+def test_an_image_with_a_higher_floor_of_its_own_is_not_accused():
+    """Its neighbours still are."""
+    actual = shifted(3 * BUDGET.relative_error, images=[4, 9])
+    own = [0.0] * len(LOGITS)
+    own[4] = 4 * BUDGET.floor
+    found = judge(
+        case_id="case", actual={"logits": actual}, expected={"logits": LOGITS}, precision="fp32",
+        budget=Budget("fp32", "fp32", BUDGET.floor, own=tuple(own)),
+    )  # fmt: skip
+    assert found.failing_images == [9]
+    assert found.worst.image == 9
+    assert found.allowed_units == pytest.approx(BUDGET.units)
