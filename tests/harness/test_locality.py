@@ -216,6 +216,7 @@ def test_time_runs_out_politely(laboratory):
     """What was done until then is told."""
     found = explained(laboratory, SPEC, "fp32", seconds=0)
     assert "out of time after 0 s" in found.summary
+    assert not found.clean
 
 
 def test_a_fault_that_vanishes_is_said_to_vanish(laboratory):
