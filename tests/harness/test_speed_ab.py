@@ -113,6 +113,14 @@ def test_an_installation_that_does_not_exist_is_a_usage_error(runner):
     assert "--ab: there is no '/nowhere'" in done.err
 
 
+def test_nothing_is_timed_in_parallel(runner):
+    """A usage error under xdist."""
+    pytest.importorskip("xdist")
+    done = runner.small("tests/performance", f"--ab={sys.executable}", "-n", "2")
+    assert done.code == 4
+    assert "--ab: nothing is timed in parallel -> leave out -n" in done.text
+
+
 def test_without_ab_there_is_nobody_to_compare_with(runner):
     """The test is not collected."""
     assert "test_ab" not in runner.small("tests/performance", "--collect-only", "-q").out

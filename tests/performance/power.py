@@ -210,8 +210,11 @@ def main():
     found = experiment(load(words.file))
     print(*table(found), sep="\n")
     words.file.with_suffix(".json").write_text(json.dumps(found, indent=1))
-    plot(found, words.file.with_suffix(".svg"))
-    print(f"written: {words.file.with_suffix('.json')}, {words.file.with_suffix('.svg')}")
+    print(f"written: {words.file.with_suffix('.json')}")
+    try:
+        plot(found, words.file.with_suffix(".svg"))
+    except ImportError:
+        print("no plot: matplotlib is not installed")
 
 
 if __name__ == "__main__":
