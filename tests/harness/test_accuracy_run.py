@@ -1,7 +1,16 @@
 """Accuracy as a user measures it: whole runs, with faults planted in the engine, and small folders of photographs."""
 
+import fcntl
 import json
+import os
+import pty
 import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +18,7 @@ from PIL import Image
 
 from fixtures.images.labels import synset_ids
 
+ROOT = Path(__file__).parents[2]
 ACCURACY = "tests/conformance/test_accuracy.py"
 DIGITS = (ACCURACY, "--engine", "onnxruntime:cpu", "--variant", "digits_nfnet", "--precision", "fp32", "--batch", "4")
 PHOTOGRAPHS = (
@@ -134,3 +144,21 @@ def test_a_model_that_knows_no_digits_is_not_asked(runner):
     done = runner.pytest(*DIGITS, "--weights", "seeded")
     assert done.code == 5
     assert "2 deselected" in done.out
+
+
+def test_progress_is_shown_on_a_terminal_only(runner, tmp_path):
+    """A bar where standard error is a terminal; nothing of it in a pipe or file."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *DIGITS, f"--cache-dir={runner.cache}"]
+    with (tmp_path / "out").open("wb") as out, subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=follower) as run:
+        shown = os.read(leader, 4096)
+        while run.poll() is None:
+            if select.select([leader], [], [], 0.1)[0]:
+                shown += os.read(leader, 4096)
+    os.close(follower)
+    os.close(leader)
+    assert run.returncode == 0
+    assert b"/360" in shown
+    assert b"image/s" in shown
+    assert b"image/s" not in (tmp_path / "out").read_bytes()
