@@ -86,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
                    "help": "seed of the weights of a built model (default: 0)"},
         "--fast-math": {"action": "store_true", "help": "let MIGraphX trade accuracy for speed"},
         "--exhaustive-tune": {"action": "store_true", "help": "let MIGraphX try every kernel; slow to compile"},
+        "--explain": {"action": "store_true",
+                      "help": "name the first wrong block and write a bug report; show the table of blocks"},
         "--threads": {"metavar": "N", "type": arguments.whole(0, "threads"), "default": 0,
                       "help": "ONNX Runtime's threads (default: 0, one a physical core)"},
         "--migraphx": {"metavar": "PATH", "help": "folder or library file of MIGraphX (default: it is looked for)"},
@@ -111,7 +113,7 @@ def _compare(options: argparse.Namespace) -> int:
             raise UsageError(reason, where=case.id)
         for line in _introduction(laboratory, case, engine.version):
             print(line)
-        failed = _compare_images(laboratory, case, options.inputs)
+        failed = _compare_images(laboratory, case, options.inputs, explain=options.explain)
     if failed:
         print(f"DIFFER: {failed} of {options.inputs} images are further apart than {case.precision} explains")
         return DIFFER
@@ -153,21 +155,36 @@ def _introduction(laboratory: Laboratory, case: Case, version: str) -> Iterator[
     yield f"reference  {REFERENCE} {laboratory.engine(REFERENCE).version} at fp32, no graph optimisation"
 
 
-def _compare_images(laboratory: Laboratory, case: Case, count: int) -> int:
+def _explain(laboratory: Laboratory, case: Case, images: Any) -> None:
+    """Print where it goes wrong; that it cannot be said changes no answer."""
+    from fixtures.errors import SuiteError
+    from fixtures.explaining import explain_case
+
+    try:
+        found = explain_case(laboratory, case, images)
+    except SuiteError as error:
+        print(f"first wrong block: could not be explained: {error}")
+        return
+    print(found.table(), f"first wrong block: {found.summary}", sep="\n")
+    if found.folder:
+        print(f"bug report: {found.folder}")
+
+
+def _compare_images(laboratory: Laboratory, case: Case, count: int, *, explain: bool) -> int:
     """Print a line for each image; return how many are off."""
     import numpy as np
 
     from fixtures.verdict.message import failure_message
 
     images = laboratory.images(case.model, case.batch, -(-count // case.batch) * case.batch)
-    failed, first, fault = 0, None, ""
+    failed, first, fault, suspect = 0, None, "", images[: case.batch]
     print(f"{'image':>5}  {'error in u':>10}  {'allowed':>7}  {'top-1':>5}  {'expected':>8}  {'margin':>7}")
     for start in range(0, count, case.batch):
         part = np.ascontiguousarray(images[start : start + case.batch])
         actual, expected = laboratory.run(case, part), laboratory.reference(case.model, part)
         verdict = laboratory.judge(case, actual, expected)
         if not (verdict.passed or first):
-            first, fault = verdict, laboratory.blame(case, part, actual, expected)
+            first, suspect, fault = verdict, part, laboratory.blame(case, part, actual, expected)
         if not verdict.images:
             failed += min(case.batch, count - start)
             continue
@@ -179,6 +196,8 @@ def _compare_images(laboratory: Laboratory, case: Case, count: int) -> int:
                   flush=True)  # fmt: skip
     if first:
         print(failure_message(first, reference="ONNX Runtime at fp32", fault=fault))
+    if explain:
+        _explain(laboratory, case, suspect)
     return failed
 
 

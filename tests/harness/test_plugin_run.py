@@ -33,7 +33,7 @@ def good(runner):
 def test_a_good_run_passes(good):
     """Exit code 0, nothing skipped."""
     assert good.code == 0, good.text
-    assert re.search(r"\b41 passed in", good.out), good.out
+    assert re.search(r"\b43 passed in", good.out), good.out
 
 
 def test_the_header_says_what_will_run(good):
@@ -171,6 +171,7 @@ def test_help_shows_every_option(runner):
     done = runner.pytest("--help")
     group = done.out.partition("NFNet on MIGraphX:")[2]
     for name in ("engine", "require-engine", "variant", "model", "precision", "batch", "image-size", "seed", "opset",
-                 "fast-math", "exhaustive-tune", "no-offload-copy", "threads", "migraphx", "cache-dir"):  # fmt: skip
+                 "fast-math", "exhaustive-tune", "no-offload-copy", "threads", "migraphx", "cache-dir", "explain",
+                 "explain-seconds"):  # fmt: skip
         assert f"--{name}" in group
     assert done.code == 0

@@ -27,12 +27,14 @@ ROOMS = {
     "truth": {"modelfile", "cache"},
     "speed": set(),
     "verdict": {"truth"},
+    "locality": {"modelfile", "truth", "verdict"},
     "defaults": {"nfnet"},
     "arguments": {"nfnet"},
     "pipeline": {"cache", "inputs", "modelfile", "nfnet", "engines", "truth", "verdict", "speed"},
+    "explaining": {"engines", "locality", "pipeline", "truth"},
     "report": {"verdict"},
     "plugin": {"cache", "modelfile", "nfnet", "engines", "verdict", "speed", "report", "pipeline", "arguments",
-               "defaults"},
+               "defaults", "explaining", "locality"},
 }  # fmt: skip
 TOP_LEVEL = {
     "conftest.py", "tests", "fixtures", "pytest.ini", "requirements_nfnet.txt", "README.md", "ort_comparison.py",

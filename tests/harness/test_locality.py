@@ -1,0 +1,243 @@
+"""Locality names the block and the node of a planted fault, and accuses no clean engine.
+
+A faulty file plays the engine, ONNX Runtime runs it, the oracle has the right file.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from fixtures.explaining import explain_case
+from fixtures.locality.explain import explain, score_segments
+from fixtures.locality.expose import exposed
+from fixtures.locality.segments import read_flow, segments
+from fixtures.modelfile import inspect
+from fixtures.pipeline import Laboratory
+from fixtures.records import Case, EngineOptions, ModelSpec
+from fixtures.truth.floors import arithmetic
+from fixtures.truth.oracle import Oracle
+
+SPEC = ModelSpec("test_nfnet", None, (64, 64))
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory):
+    """One for all."""
+    with Laboratory(tmp_path_factory.mktemp("locality")) as made:
+        yield made
+
+
+def run(path, images):
+    """ONNX Runtime on a file."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    names = [value.name for value in session.get_outputs()]
+    kind = np.float16 if "float16" in given.type else np.float32
+    return dict(zip(names, session.run(names, {given.name: images.astype(kind)}), strict=True))
+
+
+def edit_constant(model, name, function):
+    """Replace a constant by a function of itself."""
+    (tensor,) = [tensor for tensor in model.graph.initializer if tensor.name == name]
+    array = numpy_helper.to_array(tensor).copy()
+    function(array)
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+
+def doubled(model, node):
+    """The largest weight."""
+
+    def change(array):
+        array.reshape(-1)[np.abs(array).argmax()] *= 2
+
+    edit_constant(model, node.input[1], change)
+
+
+def bias_lost(model, node):
+    """The largest bias, of one channel."""
+
+    def change(array):
+        array[np.abs(array).argmax()] = 0
+
+    edit_constant(model, node.input[2], change)
+
+
+def eight_bits(model, node):
+    """The layer's weights kept in eight bits."""
+
+    def change(array):
+        step = np.abs(array).max() / 127
+        array[...] = np.rint(array / step) * step
+
+    edit_constant(model, node.input[1], change)
+
+
+def in_half(model, node):
+    """The layer's input passes through a narrower type."""
+    element = next(t.data_type for t in model.graph.initializer if t.name == node.input[1])
+    place = list(model.graph.node).index(node)
+    there = helper.make_node("Cast", [node.input[0]], [f"{node.name}/low"], to=TensorProto.FLOAT16)
+    back = helper.make_node("Cast", [f"{node.name}/low"], [f"{node.name}/back"], to=element)
+    node.input[0] = f"{node.name}/back"
+    model.graph.node.insert(place, there)
+    model.graph.node.insert(place + 1, back)
+
+
+FAULTS = {"weight doubled": doubled, "bias lost": bias_lost, "eight bits": eight_bits, "lower precision": in_half}
+
+
+def targets(model):
+    """For each block a layer of it: the first spatial convolution, else the first convolution."""
+    found = {}
+    for part in segments(read_flow(model)):
+        convolutions = [step for step in part.steps if step.kind == "Conv"]
+        if convolutions:
+            found[part.output] = convolutions[len(convolutions) // 2].name
+    return found
+
+
+def explained(laboratory, spec, precision, plant=None, name=None, **more):
+    """What locality says of a file with a fault planted at a node."""
+    clean, file = laboratory.model(spec).path, laboratory.model(spec, precision).path
+    scratch = laboratory.cache / "scratch"
+    if plant:
+        model = onnx.load(file)
+        plant(model, next(node for node in model.graph.node if node.name == name))
+        scratch.mkdir(exist_ok=True)
+        file = scratch / "faulty.onnx"
+        onnx.save(model, file)
+    images = laboratory.images(spec, 2)
+    return explain(run, file, Oracle(clean), images, arithmetic(precision, "nearest"), case_id="planted",
+                   scratch=scratch, **more)  # fmt: skip
+
+
+QUICK = [("weight doubled", "fp16"), ("bias lost", "fp32")]
+REST = [(fault, precision) for fault in FAULTS for precision in ("fp32", "fp16")
+        if (fault, precision) not in [*QUICK, ("lower precision", "fp16")]]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fault", "precision"), [*QUICK, *(pytest.param(*row, marks=pytest.mark.slow) for row in REST)]
+)
+def test_a_fault_in_any_block_is_named(laboratory, fault, precision):
+    """Block and node, whichever block it is."""
+    for block, node in targets(laboratory.model(SPEC).path).items():
+        found = explained(laboratory, SPEC, precision, FAULTS[fault], node)
+        assert (found.first, found.node) == (block, node), found.table()
+        assert found.node_kind == "Conv"
+        assert f'{block} (its node "{node}", Conv): ' in found.summary
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["weight doubled", "bias lost", "eight bits"])
+def test_a_fault_in_any_block_of_dm_nfnet_f0_in_half_is_named(laboratory, fault):
+    """The network and the precision of the suite's first case."""
+    spec = ModelSpec("dm_nfnet_f0", None, (64, 64))
+    for block, node in targets(laboratory.model(spec).path).items():
+        found = explained(laboratory, spec, "fp16", FAULTS[fault], node)
+        assert (found.first, found.node) == (block, node), found.summary
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("level", ["disable", "all"])
+def test_a_clean_engine_is_not_accused(laboratory, precision, level):
+    """Neither its blocks nor its nodes, optimised or not."""
+    case = Case("onnxruntime:cpu", SPEC, precision, 2, EngineOptions(graph_optimization=level))
+    found = explain_case(laboratory, case)
+    assert found.clean, found.table()
+    assert found.folder is None
+    assert found.summary.startswith("no block is off: 10 were looked at")
+    assert found.nodes
+
+
+def test_segments_are_blocks_and_runs(laboratory):
+    """Named by their output; both sides of each sum are watched."""
+    parts = segments(read_flow(laboratory.model(SPEC).path))
+    names = [part.output for part in parts]
+    assert names[:5] == ["stem.conv1", "stem.conv2", "stem.conv3", "stem.conv4", "stages.0.0"]
+    assert names[-2:] == ["final_conv", "logits"]
+    assert parts[4].watched == ("stages.0.0.downsample.conv", "stages.0.0.attn_last", "stages.0.0")
+    assert [part.input for part in parts[1:]] == names[:-1]
+
+
+def test_an_exposed_file_is_a_model(laboratory, tmp_path):
+    """Its own output first, then what was asked for."""
+    flow = read_flow(laboratory.model(SPEC).path)
+    path = exposed(laboratory.model(SPEC).path, ["stages.0.0", "logits", "nobody"], flow.types, tmp_path)
+    assert [value.name for value in inspect(path).outputs] == ["logits", "stages.0.0"]
+
+
+def test_external_weights_are_linked(laboratory, tmp_path):
+    """Not copied, and the file still runs."""
+    source = tmp_path / "model.onnx"
+    onnx.save(onnx.load(laboratory.model(SPEC).path), source, save_as_external_data=True, location="weights.bin")
+    path = exposed(source, ["stages.0.0"], {}, tmp_path / "copy")
+    assert (path.parent / "weights.bin").samefile(tmp_path / "weights.bin")
+    assert len(inspect(path).outputs) == 2
+    assert run(path, laboratory.images(SPEC, 1))["stages.0.0"].shape[0] == 1
+
+
+def test_a_report_shows_the_fault(laboratory, tmp_path):
+    """The script runs with ONNX Runtime alone and prints the recorded error and the same one again."""
+    found = explained(laboratory, SPEC, "fp32", bias_lost, "stages.1.0.conv2", report=tmp_path / "report",
+                      facts={"precision": "fp32"})  # fmt: skip
+    folder = Path(found.folder)
+    done = subprocess.run([sys.executable, "repro.py"], cwd=folder, capture_output=True, text=True, check=True)
+    recorded, again, *rest = done.stdout.splitlines()
+    assert recorded.startswith("what the engine gave (recorded)")
+    assert again.startswith("onnxruntime ")
+    first, second = (float(line.split("relative error ")[1].split()[0]) for line in (recorded, again))
+    assert first > 1e-4
+    assert abs(first - second) < 1e-3 * first
+    assert rest[0].startswith("migraphx ")
+    assert found.summary in (folder / "README.txt").read_text()
+    assert json.dumps(found.summary)
+
+
+def test_what_is_not_finite_is_off(laboratory):
+    """NaN where the truth is a number."""
+
+    def nan(model, node):
+        edit_constant(model, node.input[2], lambda array: array.__setitem__(0, np.nan))
+
+    found = explained(laboratory, SPEC, "fp32", nan, "stages.1.0.conv2")
+    assert (found.first, found.node) == ("stages.1.0", "stages.1.0.conv2")
+    assert "inf floors" in found.summary
+
+
+def test_time_runs_out_politely(laboratory):
+    """What was done until then is told."""
+    found = explained(laboratory, SPEC, "fp32", seconds=0)
+    assert "out of time after 0 s" in found.summary
+
+
+def test_a_fault_that_vanishes_is_said_to_vanish(laboratory):
+    """Wrong only while the tensors inside the block are hidden, as a wrong fusion is."""
+
+    def fused(path, images):
+        results = run(path, images)
+        if "stages.1.0.conv2" not in results:
+            results["stages.1.0"] = results["stages.1.0"] * 1.01
+        return results
+
+    file = laboratory.model(SPEC).path
+    found = explain(fused, file, Oracle(file), laboratory.images(SPEC, 1), arithmetic("fp32", "nearest"),
+                    case_id="fused", scratch=laboratory.cache / "scratch")  # fmt: skip
+    assert (found.first, found.node) == ("stages.1.0", None)
+    assert "the fault is in how the engine fuses it" in found.summary
+
+
+def test_blocks_alone(laboratory):
+    """The scores without a search."""
+    file = laboratory.model(SPEC).path
+    rows = score_segments(run, file, Oracle(file), laboratory.images(SPEC, 1), arithmetic("fp32", "nearest"),
+                          scratch=laboratory.cache / "scratch")  # fmt: skip
+    assert len(rows) == 10
+    assert not any(row.off for row in rows)

@@ -1,0 +1,77 @@
+"""A failing run names the first wrong block, and says so where it cannot."""
+
+import re
+from pathlib import Path
+
+FAULTY = """
+from fixtures.engines.onnxruntime_engine import OnnxRuntimeProgram
+real = OnnxRuntimeProgram.run
+def run(self, feeds):
+    results = real(self, feeds)
+    if self.facts["graph_optimization"] == "disable":
+        return results
+    {refuse}
+    return {{name: array * (1.05 if name in ("logits", "stages.2.0.conv2") else 1) for name, array in results.items()}}
+OnnxRuntimeProgram.run = run
+"""
+REFUSE = "if len(results) > 1: raise RuntimeError('no more outputs')"
+PLACE = "tests/conformance/test_agreement.py"
+ORACLE = ("--precision", "fp32", "--batch", "1", "-k", "with_the_oracle")
+
+
+def faulty(folder, name, refuse="pass"):
+    """A plugin that spoils the engine."""
+    plugin = folder / f"{name}.py"
+    plugin.write_text(FAULTY.format(refuse=refuse))
+    return plugin
+
+
+def test_a_failure_names_its_block_and_the_report(runner, tmp_path):
+    """Summary and folder are in the message."""
+    done = runner.small(PLACE, *ORACLE, plugin=faulty(tmp_path, "spoiled_once"))
+    assert done.code == 1
+    (line,) = re.findall(r"first wrong block: (.*)$", done.out, re.MULTILINE)
+    assert line.startswith(("logits (its node ", "stages.2.0"))
+    folder = Path(line.rpartition("bug report: ")[2])
+    assert {path.name for path in folder.iterdir()} == {"block.onnx", "data.npz", "repro.py", "README.txt"}
+
+
+def test_what_cannot_be_explained_hides_nothing(runner, tmp_path):
+    """The failure is told, with the reason why its block is not."""
+    done = runner.small(PLACE, *ORACLE, plugin=faulty(tmp_path, "spoiled_twice", REFUSE))
+    assert done.code == 1
+    assert "disagrees with the float64 oracle" in done.out
+    assert "first wrong block: could not be explained: no more outputs" in done.out
+
+
+def test_never_means_never(runner, tmp_path):
+    """The message has no such line."""
+    done = runner.small(PLACE, *ORACLE, "--explain", "never", plugin=faulty(tmp_path, "spoiled_thrice"))
+    assert done.code == 1
+    assert "first wrong block" not in done.out
+
+
+def test_always_shows_the_table(runner):
+    """Of a case that passes, once a case."""
+    done = runner.small("tests/conformance/test_locality.py", "tests/conformance/test_repeating.py", "--precision",
+                        "fp32", "--batch", "1,2", "--explain", "always")  # fmt: skip
+    assert done.code == 0, done.text
+    assert done.out.count("no block is off: 10 were looked at") == 1
+    assert "stages.2.0.conv2b" in done.out
+
+
+def test_a_wrong_block_fails_its_own_test(runner, tmp_path):
+    """With the table of all blocks."""
+    done = runner.small("tests/conformance/test_locality.py", "--precision", "fp32", "--batch", "1",
+                        plugin=faulty(tmp_path, "spoiled_block"))  # fmt: skip
+    assert done.code == 1
+    assert "a block disagrees with the float64 oracle" in done.out
+    assert "OFF logits" in done.out
+
+
+def test_the_comparison_explains(runner):
+    """The table of blocks where all is well."""
+    done = runner.compare("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64", "--inputs",
+                          "1", "--explain")  # fmt: skip
+    assert done.code == 0, done.text
+    assert "first wrong block: no block is off: 10 were looked at" in done.out
