@@ -104,8 +104,7 @@ def _shuffle(model, share):
 
 def _activation(kind, **attributes):
     def plant(model, share):
-        node = chosen([n for n in model.graph.node if n.op_type in {"Gelu", "Sigmoid"} and n.name.endswith("act")
-                       or n.op_type == "Gelu"] or nodes(model, "Gelu"), share)  # fmt: skip
+        node = chosen(nodes(model, "Gelu"), share)
         node.op_type = kind
         del node.attribute[:]
         for name, value in attributes.items():

@@ -63,14 +63,16 @@ def attribute(node: onnx.NodeProto, name: str, value: object = None) -> object:
     return value
 
 
-def behind(model: onnx.ModelProto, node: onnx.NodeProto, *steps: tuple[str, list[str], dict[str, object]]) -> None:
+def behind(
+    model: onnx.ModelProto, node: onnx.NodeProto, *steps: tuple[str, list[str], dict[str, object]], tag: str = "planted"
+) -> None:  # fmt: skip
     """Put steps behind a node: its output keeps its name, the node's own result gets another."""
     output = node.output[0]
     at = next(index for index, entry in enumerate(model.graph.node) if entry is node or entry == node)
-    model.graph.node[at].output[0] = last = f"{output}/planted"
+    model.graph.node[at].output[0] = last = f"{output}/{tag}"
     for index, (kind, more, attributes) in enumerate(steps):
-        result = output if index == len(steps) - 1 else f"{output}/planted{index}"
-        step = helper.make_node(kind, [last, *more], [result], name=f"{output}/{kind}{index}", **attributes)
+        result = output if index == len(steps) - 1 else f"{output}/{tag}{index}"
+        step = helper.make_node(kind, [last, *more], [result], name=f"{output}/{tag}.{kind}{index}", **attributes)
         model.graph.node.insert(at + 1 + index, step)
         last = result
 
@@ -86,9 +88,9 @@ def element(model: onnx.ModelProto) -> int:
     return int(model.graph.output[0].type.tensor_type.elem_type)
 
 
-def stored_as(model: onnx.ModelProto, node: onnx.NodeProto, narrow: int) -> None:
+def stored_as(model: onnx.ModelProto, node: onnx.NodeProto, narrow: int, tag: str = "planted") -> None:
     """The node's result passes through a narrower type."""
-    behind(model, node, ("Cast", [], {"to": narrow}), ("Cast", [], {"to": element(model)}))
+    behind(model, node, ("Cast", [], {"to": narrow}), ("Cast", [], {"to": element(model)}), tag=tag)
 
 
 def emulated_bf16(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -99,7 +101,7 @@ def emulated_bf16(model: onnx.ModelProto) -> onnx.ModelProto:
             wide = numpy_helper.to_array(tensor)
             tensor.CopyFrom(numpy_helper.from_array(bf16(wide), tensor.name))
     for node in list(made.graph.node):
-        stored_as(made, node, TensorProto.BFLOAT16)
+        stored_as(made, node, TensorProto.BFLOAT16, "wide")
     entry = made.graph.input[0].name
     for node in made.graph.node:
         node.input[:] = [f"{entry}/bf16" if name == entry else name for name in node.input]

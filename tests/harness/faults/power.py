@@ -21,13 +21,13 @@ from peers import PEERS
 from planting import copied, emulated_bf16
 
 from fixtures.cache import cache_folder
+from fixtures.locality.explain import explain
 from fixtures.pipeline import Laboratory
 from fixtures.precisions import BY_NAME
 from fixtures.records import Case, ModelSpec
-from fixtures.truth.floors import relative_errors
+from fixtures.truth.floors import NEAREST, arithmetic, relative_errors
 from fixtures.truth.oracle import Oracle
 from fixtures.verdict.budgets import Budget
-from fixtures.truth.floors import NEAREST, arithmetic
 
 IMAGES = 2
 SHARES = (0.15, 0.5, 0.85)  # where in the network's depth a fault is planted
@@ -44,6 +44,7 @@ class Row:
     where: str
     logits_floors: float
     caught: bool
+    located: str | None  # the node or block that locality names; None where it was not asked
     by_peer: dict[str, bool]
 
 
@@ -56,8 +57,11 @@ class Bench:
         self.model = onnx.load(laboratory.model(spec, "fp16" if precision == "fp16" else "fp32").path)
         self.exact = laboratory.exact(spec, images)["logits"]
         self.expected = laboratory.expected(spec, images)["logits"]
-        row = arithmetic(precision, NEAREST)
+        self.row = row = arithmetic(precision, NEAREST)
         self.budget = Budget(precision, row.name, laboratory.truth(spec).floor(self.images, row))
+        self.oracle = Oracle(laboratory.model(spec).path)
+        own = Oracle(laboratory.model(spec, "fp16" if precision == "fp16" else "fp32").path)
+        self.clean = own.evaluate({"inputs": self.images})["logits"]
 
     def runner(self, model: onnx.ModelProto, level: str = "ORT_ENABLE_ALL", threads: int = 0):
         """ONNX Runtime on a model in memory, as fp32 logits."""
@@ -67,7 +71,12 @@ class Bench:
         settings.intra_op_num_threads, settings.log_severity_level = threads, 3
         session = onnxruntime.InferenceSession(made.SerializeToString(), settings, providers=["CPUExecutionProvider"])
         kind = np.float16 if self.precision == "fp16" else np.float32
-        return lambda images: session.run(None, {"inputs": images.astype(kind)})[0].astype(np.float32)
+
+        def run(images, names=None):
+            results = session.run(names, {"inputs": images.astype(kind)})
+            return results if names else results[0].astype(np.float32)
+
+        return run
 
     def caught(self, run) -> tuple[bool, dict[str, bool], object]:
         """Our rule against ONNX Runtime and the oracle, and two runs against each other; then the peers'."""
@@ -86,11 +95,21 @@ class Bench:
         path = folder / "planted.onnx"
         onnx.save(model, path)
         made = Oracle(path).evaluate({"inputs": self.images})["logits"]
-        path.unlink()
-        return float(relative_errors({"l": made}, {"l": self.exact}).max()) / self.budget.floor
+        return float(relative_errors({"l": made}, {"l": self.clean}).max()) / self.budget.floor
+
+    def located(self, path: Path, folder: Path) -> str:
+        """The first block that locality names for a faulty file; empty where it finds none."""
+
+        def run(exposed: Path, images):
+            made = onnx.load(exposed)
+            names = [output.name for output in made.graph.output]
+            return dict(zip(names, self.runner(made)(images, names), strict=True))
+
+        found = explain(run, path, self.oracle, self.images, self.row, case_id="fault", scratch=folder)
+        return found.node or found.first or ""
 
 
-def study(bench: Bench, folder: Path, shares=SHARES) -> list[Row]:
+def study(bench: Bench, folder: Path, shares=SHARES, *, local: bool = False) -> list[Row]:
     """Every fault of the catalogue that the model can have."""
     rows = []
     for fault in CATALOGUE:
@@ -106,7 +125,8 @@ def study(bench: Bench, folder: Path, shares=SHARES) -> list[Row]:
                 continue
             caught, peers, outputs = bench.caught(run)
             moved = _runtime_effect(bench, outputs) if where == "run" else bench.effect(model, folder)
-            rows.append(Row(fault.name, fault.level, bench.precision, where, moved, caught, peers))
+            found = None if where == "run" or not local else bench.located(folder / "planted.onnx", folder)
+            rows.append(Row(fault.name, fault.level, bench.precision, where, moved, caught, found, peers))
     return rows
 
 
@@ -124,12 +144,13 @@ def false_alarms(bench: Bench) -> tuple[int, int]:
 
 def table(rows: list[Row], alarms: dict[str, tuple[int, int]]) -> str:
     """Markdown."""
-    head = ["precision", "planted", "visible", "visible and caught", "caught", "false alarms", *PEERS]
+    head = ["precision", "planted", "visible", "visible and caught", "caught", "by locality", "by either", "false alarms", *PEERS]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name in dict.fromkeys(row.precision for row in rows):
         of = [row for row in rows if row.precision == name]
         visible = [row for row in of if not row.logits_floors < VISIBLE]
         cells = [name, len(of), len(visible), sum(row.caught for row in visible), sum(row.caught for row in of),
+                 sum(bool(row.located) for row in of), sum(row.caught or bool(row.located) for row in of),
                  "{} of {}".format(*alarms[name]), *(sum(row.by_peer[peer] for row in of) for peer in PEERS)]  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
@@ -142,6 +163,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--precision", default="all", choices=["all", *BY_NAME])
     parser.add_argument("--quick", action="store_true", help="one place a fault")
+    parser.add_argument("--local", action="store_true", help="ask locality too")
     given = parser.parse_args()
     names = ("fp32", "fp16", "bf16") if given.precision == "all" else (given.precision,)
     spec = ModelSpec(given.variant, None, (given.image_size, given.image_size))
@@ -151,7 +173,7 @@ def main() -> None:
         for name in names:
             bench = Bench(laboratory, spec, name)
             alarms[name] = false_alarms(bench)
-            rows += study(bench, folder, SHARES[1:2] if given.quick else SHARES)
+            rows += study(bench, folder, SHARES[1:2] if given.quick else SHARES, local=given.local)
     path = folder / f"power-{spec.label}.json"
     path.write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
     for row in rows:
