@@ -137,7 +137,9 @@ def _scale(pick, factor):
 def _gate(model, share):
     node = chosen(nodes(model, "Sigmoid", lambda node: node.name.endswith(".gate")), share)
     name = node.output[0]
-    behind(model, node, ("Sub", [f"{name}/planted"], {}), ("Add", [scalar(model, "planted.one", 1, element(model))], {}))
+    behind(
+        model, node, ("Sub", [f"{name}/planted"], {}), ("Add", [scalar(model, "planted.one", 1, element(model))], {})
+    )
     return name
 
 

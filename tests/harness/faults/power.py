@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -135,23 +136,35 @@ def _runtime_effect(bench: Bench, outputs: object) -> float:
     return float(relative_errors({"l": outputs}, {"l": clean}).max()) / bench.budget.floor
 
 
-def false_alarms(bench: Bench) -> tuple[int, int]:
-    """(accused, runs) of the clean model at every optimisation level and thread count."""
+def false_alarms(bench: Bench) -> dict[str, int]:
+    """How often each rule accuses the clean model at every optimisation level and thread count."""
     levels = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL")
-    found = [bench.caught(bench.runner(bench.model, level, threads))[0] for level in levels for threads in (1, 2)]
-    return sum(found), len(found)
+    found = [bench.caught(bench.runner(bench.model, level, threads)) for level in levels for threads in (1, 2)]
+    accused = {name: sum(peers[name] for _, peers, _ in found) for name in PEERS}
+    return {"ours": sum(ours for ours, _, _ in found), "of": len(found), **accused}
 
 
-def table(rows: list[Row], alarms: dict[str, tuple[int, int]]) -> str:
-    """Markdown."""
-    head = ["precision", "planted", "visible", "visible and caught", "caught", "by locality", "by either", "false alarms", *PEERS]
+def table(rows: list[Row], alarms: dict[str, dict[str, int]]) -> str:
+    """Markdown; behind a peer's count stands how many of the clean runs it accuses."""
+    head = [
+        "precision",
+        "planted",
+        "visible",
+        "visible and caught",
+        "caught",
+        "by locality",
+        "by either",
+        "false alarms",
+        *PEERS,
+    ]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name in dict.fromkeys(row.precision for row in rows):
         of = [row for row in rows if row.precision == name]
         visible = [row for row in of if not row.logits_floors < VISIBLE]
         cells = [name, len(of), len(visible), sum(row.caught for row in visible), sum(row.caught for row in of),
                  sum(bool(row.located) for row in of), sum(row.caught or bool(row.located) for row in of),
-                 "{} of {}".format(*alarms[name]), *(sum(row.by_peer[peer] for row in of) for peer in PEERS)]  # fmt: skip
+                 f"{alarms[name]['ours']} of {alarms[name]['of']}",
+                 *(f"{sum(row.by_peer[peer] for row in of)} ({alarms[name][peer]})" for peer in PEERS)]  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
@@ -169,11 +182,11 @@ def main() -> None:
     spec = ModelSpec(given.variant, None, (given.image_size, given.image_size))
     folder = cache_folder()
     rows, alarms = [], {}
-    with Laboratory(folder) as laboratory:
+    with Laboratory(folder) as laboratory, tempfile.TemporaryDirectory() as scratch:
         for name in names:
             bench = Bench(laboratory, spec, name)
             alarms[name] = false_alarms(bench)
-            rows += study(bench, folder, SHARES[1:2] if given.quick else SHARES, local=given.local)
+            rows += study(bench, Path(scratch), SHARES[1:2] if given.quick else SHARES, local=given.local)
     path = folder / f"power-{spec.label}.json"
     path.write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
     for row in rows:
