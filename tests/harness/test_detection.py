@@ -1,4 +1,4 @@
-"""The catalogue of engine faults against the rule: what is visible at the logits is caught, nothing clean is accused."""
+"""Engine faults of a catalogue against the rule: what is visible at the logits is caught, nothing clean accused."""
 
 import sys
 from pathlib import Path

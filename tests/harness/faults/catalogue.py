@@ -8,7 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import TensorProto
 from planting import (
-    attribute, behind, bf16, chosen, constant, element, int8, nodes, put, scalar, stored_as, values,
+    attribute,
+    behind,
+    bf16,
+    chosen,
+    constant,
+    element,
+    int8,
+    nodes,
+    put,
+    scalar,
+    stored_as,
+    values,
 )  # fmt: skip
 
 
