@@ -32,6 +32,7 @@ def test_equal_images_have_equal_answers(check, laboratory, case):
     check.agrees(actual, expected, reference="the same engine, first row of the batch", images=images)
 
 
+@pytest.mark.smallest_batch
 @pytest.mark.parametrize("kind", ["zeros", "constant", "saturated", "stripes"])
 def test_plain_images_agree_with_the_oracle(check, laboratory, case, kind):
     """Images without the variety of photographs, judged by the floor of their own."""
