@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compare MIGraphX with ONNX Runtime on random images, from a shell.
+"""Compare MIGraphX with ONNX Runtime on random images or on photographs, from a shell.
 
 Exit code 0: they agree; 1: they differ; 2: it could not be judged, and the last line says what to do.
 """
@@ -26,6 +26,7 @@ EXAMPLES = """examples:
   python3 ort_comparison.py                                    the best MIGraphX target there is, ten images
   python3 ort_comparison.py --model resnet50.onnx              any classification model with one image input
   python3 ort_comparison.py --engine migraphx:gpu --precision fp16 --variant dm_nfnet_f3
+  python3 ort_comparison.py --images cat.jpg photographs/      what they show, and whether both say so
   python3 ort_comparison.py --engine onnxruntime:cpu           without MIGraphX: optimised against plain ONNX Runtime
 
 exit code: 0 they agree, 1 they differ, 2 it could not be judged
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     from fixtures.precisions import BY_NAME
 
     parser = argparse.ArgumentParser(
-        description="Compare MIGraphX with ONNX Runtime on random images.", epilog=EXAMPLES,
+        description="Compare MIGraphX with ONNX Runtime on random images or on photographs.", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     what = parser.add_mutually_exclusive_group()
@@ -75,13 +76,16 @@ def _parser() -> argparse.ArgumentParser:
         type=arguments.one_variant,
         help="NFNet to build (default: dm_nfnet_f0; test_nfnet on migraphx:ref)",
     )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--inputs", metavar="N", type=arguments.whole(1, "inputs"), default=10,
+                       help="number of random images (default: 10)")  # fmt: skip
+    which.add_argument("--images", metavar="PATH", nargs="+", type=arguments.existing_file,
+                       help="photographs or folders of them instead: the five likeliest names of each")  # fmt: skip
     rows: dict[str, dict[str, Any]] = {
         "--engine": {"metavar": "NAME",
                      "help": f"engine to judge: {', '.join(KNOWN)} (default: the best MIGraphX target there is)"},
         "--precision": {"metavar": "NAME", "type": arguments.one_precision, "default": "fp32",
                         "help": f"{', '.join(BY_NAME)} (default: fp32)"},
-        "--inputs": {"metavar": "N", "type": arguments.whole(1, "inputs"), "default": 10,
-                     "help": "number of images (default: 10)"},
         "--batch": {"metavar": "N", "type": arguments.whole(1, "batch"), "default": 1,
                     "help": "images a run (default: 1)"},
         "--image-size": {"metavar": "N|HxW", "type": arguments.image_size,
@@ -120,11 +124,12 @@ def _compare(options: argparse.Namespace) -> int:
             raise UsageError(reason, where=case.id)
         for line in _introduction(laboratory, case, engine.version):
             print(line)
-        failed = _compare_images(laboratory, case, options.inputs, explain=options.explain)
+        compare, what = (_recognise, options.images) if options.images else (_compare_images, options.inputs)
+        failed, count = compare(laboratory, case, what, explain=options.explain)
     if failed:
-        print(f"DIFFER: {failed} of {options.inputs} images are further apart than {case.precision} explains")
+        print(f"DIFFER: {failed} of {count} images are further apart than {case.precision} explains")
         return DIFFER
-    print(f"AGREE: {case.engine} and ONNX Runtime on {options.inputs} images at {case.precision}")
+    print(f"AGREE: {case.engine} and ONNX Runtime on {count} images at {case.precision}")
     return AGREE
 
 
@@ -137,7 +142,8 @@ def _case(options: argparse.Namespace) -> Case:
     if engine is None:
         best = default_engines(options.migraphx)[-1]
         if not best.usable:
-            raise EngineUnavailable(best.missing or "", where=best.name, cure=best.cure)
+            cure = f"{best.cure}; or judge ONNX Runtime alone: --engine onnxruntime:cpu"
+            raise EngineUnavailable(best.missing or "", where=best.name, cure=cure)
         engine = best.name
     settings = EngineOptions(options.fast_math, options.exhaustive_tune, threads=options.threads)
     return Case(engine, _model(options, engine), options.precision, options.batch, settings)
@@ -146,7 +152,8 @@ def _case(options: argparse.Namespace) -> Case:
 def _model(options: argparse.Namespace, engine: str) -> ModelSpec:
     from fixtures.cache import cache_folder
     from fixtures.defaults import fitting_size, workload
-    from fixtures.origins import Origins, model_file
+    from fixtures.origins import AUTO, Origins, model_file
+    from fixtures.recognition import usual_variant
     from fixtures.records import ModelSpec
 
     cache = cache_folder(options.cache_dir)
@@ -154,7 +161,9 @@ def _model(options: argparse.Namespace, engine: str) -> ModelSpec:
         return ModelSpec(path=model_file(options.model, cache), size=options.image_size)
     because = "--seed is given" if options.seed else ""
     origins = Origins(options.weights, cache, seeded_because=because)
-    variant = options.variant or origins.variants([workload(engine).models[0][0]])[0]
+    photographs = options.images and options.weights == AUTO
+    usual = usual_variant(engine, origins) if photographs else workload(engine).models[0][0]
+    variant = options.variant or origins.variants([usual])[0]
     origin = origins.of(variant)
     print(f"weights    {origin.weights} ({origin.why})")
     size = options.image_size or fitting_size(variant, engine)
@@ -189,8 +198,26 @@ def _explain(laboratory: Laboratory, case: Case, images: Any) -> None:
         print(f"bug report: {found.folder}")
 
 
-def _compare_images(laboratory: Laboratory, case: Case, count: int, *, explain: bool) -> int:
-    """Print a line for each image; return how many are off."""
+def _recognise(laboratory: Laboratory, case: Case, places: list[Path], *, explain: bool) -> tuple[int, int]:
+    """Print the names of each photograph; return how many are off, and of how many."""
+    from fixtures.recognition import recognise
+
+    failed, count, first, images = 0, 0, None, None
+    for part in recognise(laboratory, case, places):
+        print(*(f"skipped: {skipped.error}" for skipped in part.skipped), *part.lines, sep="\n", flush=True)
+        failed, count = failed + part.failed, count + len(part.recognitions)
+        images = part.images if images is None else images
+        if not (part.verdict.passed or first):
+            first, images = part, part.images
+    if first:
+        print(first.message(laboratory.blame(case, first.images, first.actual, first.expected)))
+    if explain:
+        _explain(laboratory, case, images)
+    return failed, count
+
+
+def _compare_images(laboratory: Laboratory, case: Case, count: int, *, explain: bool) -> tuple[int, int]:
+    """Print a line for each random image; return how many are off, and of how many."""
     import numpy as np
 
     from fixtures.verdict.message import failure_message
@@ -217,7 +244,7 @@ def _compare_images(laboratory: Laboratory, case: Case, count: int, *, explain: 
         print(failure_message(first, reference="ONNX Runtime at fp32", fault=fault))
     if explain:
         _explain(laboratory, case, suspect)
-    return failed
+    return failed, count
 
 
 if __name__ == "__main__":
