@@ -24,7 +24,6 @@ from planting import (
     values,
 )  # fmt: skip
 
-
 EVERYWHERE = "everywhere"
 
 
