@@ -77,3 +77,9 @@ def test_an_edit_that_changes_no_bit_is_not_counted(laboratory, tmp_path):
     fault = next(fault for fault in CATALOGUE if fault.name == "all layers in fp16")
     assert power._studied(bench, fault, 0.5, local=False) == []
     assert np.isfinite(bench.own_error)
+
+
+@pytest.mark.parametrize("precision", power.PRECISIONS)
+def test_locality_accuses_no_clean_engine(laboratory, precision, tmp_path):
+    """Neither a block nor a node of it."""
+    assert power.Bench(laboratory, SMALL, precision, tmp_path).search_clean() == ""

@@ -88,6 +88,7 @@ class Bench:
         self.parts = segments(self.flow)
         self.clean = self.runner(self.model)(self.images)
         self.own_error = self.floors(self.clean, self.exact)
+        self.accused_clean = ""
         self.clean_tensors: dict[str, np.ndarray] = {}
 
     def floors(self, actual, other) -> float:
@@ -147,13 +148,19 @@ class Bench:
         found = explain(run, path, self.oracle, self.images, self.row, case_id="fault", scratch=self.folder)
         return found, seen[0]
 
+    def search_clean(self) -> str:
+        """What locality accuses in the clean engine, once: it should be nothing."""
+        if not self.clean_tensors:
+            found, self.clean_tensors = self.searched(self.path)
+            self.accused_clean = found.node or found.first or ""
+        return self.accused_clean
+
     def local(self, model: onnx.ModelProto, where: str) -> tuple[float, float, str, bool]:
         """(effect at the first block that differs, its limit, what locality accuses, whether that is right)."""
         path = self.folder / "planted.onnx"
         onnx.save(model, path)
         found, faulty = self.searched(path)
-        if not self.clean_tensors:
-            self.clean_tensors = self.searched(self.path)[1]
+        self.search_clean()
         part = next((part for part in self.parts if self._differs(part, faulty)), None)
         if part is None:
             return 0.0, np.inf, found.node or found.first or "", False
@@ -207,7 +214,7 @@ def _judged(bench, name, level, where, run, asked=None, treated=False) -> list[R
     """A row, none where not a bit differs."""
     caught, peers, outputs = bench.caught(run)
     block, limit, accused, right = asked or (None, None, "", False)
-    if np.array_equal(outputs, bench.clean, equal_nan=True) and not block and not caught and not treated:
+    if np.array_equal(outputs, bench.clean, equal_nan=True) and not caught and not treated:
         return []
     return [Row(name, level, bench.precision, where, bench.floors(outputs, bench.clean), MULTIPLE + bench.own_error,
                 caught or treated, treated, block, limit, accused, right, peers)]  # fmt: skip
@@ -237,7 +244,7 @@ def false_alarms(bench: Bench, levels: int = 4) -> dict[str, int]:
 
 
 HEAD = ("precision", "planted", "visible at the logits", "of those caught", "caught end to end", "visible in its block",
-        "of those accused", "of those right place", "caught by either", "false alarms")  # fmt: skip
+        "of those accused", "of those right place", "caught by either", "false alarms", "locality's")  # fmt: skip
 
 
 def table(rows: list[Row], alarms: dict[str, dict[str, int]]) -> str:
@@ -250,6 +257,7 @@ def table(rows: list[Row], alarms: dict[str, dict[str, int]]) -> str:
         cells = [name, len(of), len(visible), sum(row.caught for row in visible), sum(row.caught for row in of),
                  len(inside), sum(bool(row.accused) for row in inside), sum(row.located for row in inside),
                  sum(row.caught or bool(row.accused) for row in of), f"{alarms[name]['ours']} of {alarms[name]['of']}",
+                 alarms[name].get("locality", "not asked"),
                  *(f"{sum(row.by_peer[peer] for row in of)} ({alarms[name][peer]})" for peer in PEERS)]  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
@@ -279,6 +287,8 @@ def main() -> None:
         for name in names:
             bench = Bench(laboratory, spec, name, Path(scratch))
             alarms[name] = false_alarms(bench)
+            if given.local:
+                alarms[name]["locality"] = int(bool(bench.search_clean()))
             rows += study(bench, seed=given.seed, local=given.local, seconds=given.seconds)
             print(table(rows, alarms), flush=True)
     path = folder / f"power-{spec.label}.json"
