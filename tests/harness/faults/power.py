@@ -194,7 +194,7 @@ class Bench:
 def study(bench: Bench, *, seed: int = 0, some: float = 1.0, local: bool = False, seconds: float = np.inf) -> list[Row]:
     """Every fault that changes the engine's bits, in a layer by chance; ``some`` of them by chance, too."""
     random, rows, end = np.random.default_rng(seed), [], time.monotonic() + seconds
-    for fault in CATALOGUE:
+    for fault in (CATALOGUE[at] for at in np.random.default_rng(seed).permutation(len(CATALOGUE))):
         share, taken = random.random(), random.random() < some
         if taken and time.monotonic() < end:
             rows += _studied(bench, fault, share, local)
@@ -279,7 +279,12 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--precision", default="all", choices=["all", *BY_NAME])
     parser.add_argument("--seed", type=int, default=0, help="of the places")
-    parser.add_argument("--seconds", type=float, default=np.inf, help="for each precision; what is left is not planted")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=np.inf,
+        help="for each precision; faults come in an order by chance, what is left is not planted",
+    )
     parser.add_argument("--local", action="store_true", help="ask locality too")
     given = parser.parse_args()
     names = PRECISIONS if given.precision == "all" else (given.precision,)
