@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fixtures.pipeline import Laboratory
@@ -12,8 +13,12 @@ sys.path.insert(0, str(Path(__file__).parent / "faults"))
 import power
 from catalogue import CATALOGUE
 
-SPEC = ModelSpec("test_nfnet", None, (64, 64))
-VISIBLE = power.VISIBLE + 1.3  # what the engine itself adds is on top of the fault, or against it
+SMALL, SPEC = ModelSpec("test_nfnet", None, (32, 32)), ModelSpec("test_nfnet", None, (64, 64))
+OTHER_SEED = ModelSpec("test_nfnet", None, (64, 64), seed=1)
+QUICK = 0.25  # of the catalogue
+SHARED = pytest.mark.xfail(
+    strict=True, reason="ONNX Runtime quantises a tensor for all that read it, the oracle for products only"
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +36,53 @@ def test_the_catalogue_has_forty_faults_at_six_levels():
     assert all(fault.why for fault in CATALOGUE)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("precision", power.PRECISIONS)
 def test_what_is_visible_at_the_logits_is_caught(laboratory, precision, tmp_path):
-    """Every fault in the middle of the network whose effect alone is beyond the budget and the engine's own error."""
-    rows = power.study(power.Bench(laboratory, SPEC, precision), tmp_path, power.SHARES[1:2])
+    """A part of the catalogue: every fault beyond the multiple of the floor and the engine's own error."""
+    rows = power.study(power.Bench(laboratory, SMALL, precision, tmp_path), some=QUICK)
+    assert rows
+    assert not [row for row in rows if row.visible and not row.caught]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", power.PRECISIONS)
+def test_all_that_is_visible_at_the_logits_is_caught(laboratory, precision, tmp_path):
+    """The whole catalogue."""
+    rows = power.study(power.Bench(laboratory, SPEC, precision, tmp_path), seed=1)
     assert len(rows) >= 40
-    assert not [row for row in rows if row.logits_floors >= VISIBLE and not row.caught]
+    assert not [row for row in rows if row.visible and not row.caught]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_no_clean_engine_is_accused(laboratory, precision):
-    """At every optimisation level, with one thread and two."""
-    assert power.false_alarms(power.Bench(laboratory, SPEC, precision))["ours"] == 0
+@pytest.mark.parametrize("precision", power.PRECISIONS)
+def test_no_clean_engine_is_accused(laboratory, precision, tmp_path):
+    """Not optimised and fully optimised, with one thread and two."""
+    assert power.false_alarms(power.Bench(laboratory, SMALL, precision, tmp_path), levels=2)["ours"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", [SPEC, OTHER_SEED, ModelSpec("dm_nfnet_f0", None, (64, 64))], ids=str)
+@pytest.mark.parametrize("precision", power.PRECISIONS)
+def test_no_clean_engine_is_accused_at_any_level(laboratory, spec, precision, tmp_path):
+    """Two models and two seeds at four optimisation levels, with one thread and two."""
+    assert power.false_alarms(power.Bench(laboratory, spec, precision, tmp_path))["ours"] == 0
+
+
+def test_fp32_passed_off_as_int8_is_found_by_what_was_treated(laboratory, tmp_path):
+    """Numbers alone would praise it: it is nearer to the truth than was asked."""
+    rows = {row.fault: row for row in power.study(power.Bench(laboratory, SMALL, "int8", tmp_path), some=0)}
+    assert rows["fp32 passed off as int8"].by_treatment
+    assert rows["calibration ignored"].caught
+
+
+def test_an_edit_that_changes_no_bit_is_not_counted(laboratory, tmp_path):
+    """Casts to the type that a tensor has plant nothing."""
+    bench = power.Bench(laboratory, SMALL, "fp16", tmp_path)
+    fault = next(fault for fault in CATALOGUE if fault.name == "all layers in fp16")
+    assert power._studied(bench, fault, 0.5, local=False) == []
+    assert np.isfinite(bench.own_error)
+
+
+@pytest.mark.parametrize("precision", [*power.PRECISIONS[:3], pytest.param("int8", marks=SHARED)])
+def test_locality_accuses_no_clean_engine(laboratory, precision, tmp_path):
+    """Neither a block nor a node of it."""
+    assert power.Bench(laboratory, SMALL, precision, tmp_path).search_clean() == ""

@@ -13,14 +13,18 @@ from planting import (
     bf16,
     chosen,
     constant,
+    cut,
     element,
     int8,
     nodes,
     put,
+    put_new,
     scalar,
     stored_as,
     values,
 )  # fmt: skip
+
+EVERYWHERE = "everywhere"
 
 
 @dataclass(frozen=True)
@@ -185,9 +189,34 @@ def _all_narrow(kind):
         del share
         for node in _convs(model):
             stored_as(model, node, kind)
-        return ""
+        return EVERYWHERE
 
     return plant
+
+
+def _square(model, node):
+    rows, columns, *_ = constant(model, node.input[1]).dims
+    return rows == columns
+
+
+def _all_weights(change):
+    def plant(model, share):
+        del share
+        for node in _convs(model):
+            put(model, node.input[1], change(values(model, node.input[1])))
+        return EVERYWHERE
+
+    return plant
+
+
+def _gate_of_another(model, share):
+    node = chosen(_gates(model), share)
+    name = node.output[0]
+    rows = {"starts": [-1], "ends": [-(2**31)], "axes": [0], "steps": [-1]}
+    for key, value in rows.items():
+        put_new(model, f"planted.{key}", value)
+    behind(model, node, ("Slice", [f"planted.{key}" for key in rows], {}))
+    return name
 
 
 def _rows_of(change):
@@ -244,6 +273,9 @@ CATALOGUE = (
     Fault("weights in bf16", W, _weight(bf16), "silently narrowed"),
     Fault("weights times 1.01", W, _weight(lambda a: a * 1.01), "a folded scale slightly wrong"),
     Fault("alpha not folded", W, _weight(lambda a: a * 5), "stale constant"),
+    Fault("weights in tf32", W, _weight(lambda a: cut(a, 13)), "inputs of a tensor core, in one layer"),
+    Fault("beta of another block", W, _weight(lambda a: a * 0.9), "stale constant"),
+    Fault("channel axes exchanged", W, _weight(lambda a: a.swapaxes(0, 1), fits=_square), "wrong axis"),
     Fault("bias lost", B, _weight(lambda a: a * 0, 2), "not fused"),
     Fault("bias negated", B, _weight(lambda a: -a, 2), "sign"),
     Fault("bias shifted by a channel", B, _weight(lambda a: np.roll(a, 1), 2), "index"),
@@ -263,15 +295,18 @@ CATALOGUE = (
     Fault("gate without its scale", S, _gate_lost, "factor two and alpha lost"),
     Fault("gate all one", S, _gate, "attention not computed"),
     Fault("gate one percent off", S, _scale(_gates, 1.01), "fast sigmoid"),
+    Fault("gate of the wrong image", S, _gate_of_another, "batch index"),
     Fault("residual branch lost", S, _branch_lost, "the sum's other half"),
     Fault("one layer in fp16", N, _narrow(TensorProto.FLOAT16), "narrow output"),
     Fault("one layer in bf16", N, _narrow(TensorProto.BFLOAT16), "narrower output"),
     Fault("one layer in fp8", N, _narrow(TensorProto.FLOAT8E4M3FN), "narrowest output"),
     Fault("all layers in fp16", N, _all_narrow(TensorProto.FLOAT16), "precision lower than asked"),
     Fault("all layers in bf16", N, _all_narrow(TensorProto.BFLOAT16), "precision lower than asked"),
+    Fault("all weights in tf32", N, _all_weights(lambda a: cut(a, 13)), "precision lower than asked"),
+    Fault("all weights cut to bf16", N, _all_weights(lambda a: cut(a, 16)), "cut, not rounded"),
     Fault("stale output", R, _stale, "the run before"),
-    Fault("rows swapped", R, _rows_of(lambda g: _rows(g, [1, 0])), "batch index"),
-    Fault("one row copied", R, _rows_of(lambda g: _put_row(g, 1, g[0])), "batch stride zero"),
+    Fault("rows swapped", R, _rows_of(lambda g: _rows(g, range(len(g))[1::-1])), "batch index"),
+    Fault("one row copied", R, _rows_of(lambda g: _put_row(g, -1, g[0])), "batch stride zero"),
     Fault("last row lost", R, _rows_of(lambda g: _put_row(g, -1, 0)), "incomplete batch dropped"),
     Fault("first row everywhere", R, _rows_of(lambda g: g[:1].repeat(len(g), 0)), "batch ignored"),
     Fault("wrong stride", R, _rows_of(lambda g: g.reshape(-1)[: g.size // 2].repeat(2).reshape(g.shape)), "stride"),

@@ -117,6 +117,17 @@ def bf16(array: Array) -> Array:
     return pattern.astype(np.uint32).view(np.float32).reshape(array.shape)
 
 
+def cut(array: Array, bits: int) -> Array:
+    """The last bits of fp32 numbers made zero."""
+    pattern = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    return (pattern & np.uint32(2**32 - 2**bits)).view(np.float32).reshape(array.shape)
+
+
+def put_new(model: onnx.ModelProto, name: str, array: list[int]) -> None:
+    """A new constant of whole numbers."""
+    model.graph.initializer.append(numpy_helper.from_array(np.array(array, np.int64), name))
+
+
 def int8(array: Array) -> Array:
     """Per-tensor symmetric."""
     step = np.abs(array).max() / 127
