@@ -16,9 +16,6 @@ from catalogue import CATALOGUE
 SMALL, SPEC = ModelSpec("test_nfnet", None, (32, 32)), ModelSpec("test_nfnet", None, (64, 64))
 OTHER_SEED = ModelSpec("test_nfnet", None, (64, 64), seed=1)
 QUICK = 0.25  # of the catalogue
-SHARED = pytest.mark.xfail(
-    strict=True, reason="ONNX Runtime quantises a tensor for all that read it, the oracle for products only"
-)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +79,7 @@ def test_an_edit_that_changes_no_bit_is_not_counted(laboratory, tmp_path):
     assert np.isfinite(bench.own_error)
 
 
-@pytest.mark.parametrize("precision", [*power.PRECISIONS[:3], pytest.param("int8", marks=SHARED)])
+@pytest.mark.parametrize("precision", power.PRECISIONS)
 def test_locality_accuses_no_clean_engine(laboratory, precision, tmp_path):
     """Neither a block nor a node of it."""
     assert power.Bench(laboratory, SMALL, precision, tmp_path).search_clean() == ""

@@ -130,6 +130,7 @@ def test_a_wrong_constant_in_any_layer_is_found(laboratory, clean, fault):
         assert f"{found.units:.4g}" in failure_message(found, reference="ONNX Runtime at fp32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", STRUCTURE)
 def test_a_wrong_attribute_is_found(laboratory, fault):
     """Padding at the wrong end, the other GELU, a gate that is not there."""

@@ -67,6 +67,7 @@ def test_tf32_is_not_strict_fp32(laboratory):
     assert fast > 100 * strict
 
 
+@pytest.mark.slow
 def test_fast_math_has_a_floor_of_its_own(laboratory):
     """The tanh GELU is no rounding error of fp32."""
     spec = ModelSpec("nfnet_f0", None, (32, 32))
