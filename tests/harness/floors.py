@@ -82,12 +82,12 @@ def draw(picture, rows):
     axes.text(len(names) - 0.5, 1.03, "floor, computed", color="grey", ha="right", va="bottom")
     for place, name in enumerate(names):
         floors = sorted(row["floor"] for row in rows if row["precision"] == name)
-        axes.text(place, 0.27, f"floor {floors[0]:.2g} to {floors[-1]:.2g} u", ha="center", fontsize=8)
-    axes.set(yscale="log", ylim=(0.25, 6), ylabel="error in floors", xlim=(-0.5, len(names) - 0.5))
-    axes.set_yticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
+        axes.text(place, 0.13, f"floor {floors[0]:.2g} to {floors[-1]:.2g} u", ha="center", fontsize=8)
+    axes.set(yscale="log", ylim=(0.12, 6), ylabel="error in floors", xlim=(-0.5, len(names) - 0.5))
+    axes.set_yticks([0.25, 0.5, 1, 2, 4], ["0.25", "0.5", "1", "2", "4"])
     axes.set_yticks([], minor=True)
     axes.set_xticks(range(len(names)), names)
-    axes.legend(fontsize=8, loc="upper left")
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     figure.savefig(picture, metadata={"Date": None})
 
 
