@@ -5,6 +5,14 @@ import pytest
 
 pytestmark = pytest.mark.conformance
 EXTREMES = {"NaN": np.nan, "infinite": np.inf, "huge": 1e30}
+BRIGHT = {"fp32": 1e5, "tf32": 1e5, "bf16": 1e5}  # whose exponents are fp32's; the others' range ends near
+PLAIN = {
+    "zeros": lambda images, _: 0 * images,
+    "constant": lambda images, _: 0 * images + 0.7,
+    "saturated": lambda images, _: np.sign(images) * 2.6,
+    "stripes": lambda images, _: 0 * images + np.arange(images.shape[-1]) % 2 * 2.0 - 1,
+    "bright": lambda images, precision: images * BRIGHT.get(precision, 2.0),
+}
 
 
 def others(outputs, spoiled):
@@ -33,11 +41,20 @@ def test_equal_images_have_equal_answers(check, laboratory, case):
 
 
 @pytest.mark.smallest_batch
-@pytest.mark.parametrize("kind", ["zeros", "constant", "saturated", "stripes"])
+@pytest.mark.parametrize("kind", PLAIN)
 def test_plain_images_agree_with_the_oracle(check, laboratory, case, kind):
-    """Images without the variety of photographs, judged by the floor of their own."""
+    """Images without the variety of photographs, or far brighter, judged by the floor of their own."""
     images = laboratory.images(case.model, case.batch)
-    columns = np.arange(images.shape[-1]) % 2 * 2.0 - 1
-    images[...] = {"zeros": 0, "constant": 0.7, "saturated": np.sign(images) * 2.6, "stripes": columns}[kind]
+    images = PLAIN[kind](images, case.precision).astype(images.dtype)
     expected = check.of_the_suite(lambda: laboratory.truth(case.model).outputs(images))
     check.agrees(check.run(images), expected, reference="the float64 oracle", images=images, own_floor=True)
+
+
+@pytest.mark.floating
+@pytest.mark.smallest_batch
+def test_an_image_of_nan_has_no_answer(check, laboratory, case):
+    """NaN comes out as NaN: an engine that hides it answers from nothing."""
+    images = laboratory.images(case.model, case.batch)
+    images[...] = np.nan
+    expected = check.of_the_suite(lambda: laboratory.truth(case.model).outputs(images))
+    check.agrees(check.run(images), expected, reference="the float64 oracle", images=images)

@@ -24,6 +24,8 @@ from planting import (
     values,
 )  # fmt: skip
 
+from fixtures.precisions import precision
+
 EVERYWHERE = "everywhere"
 
 
@@ -194,6 +196,37 @@ def _all_narrow(kind):
     return plant
 
 
+def _all_behind(*steps):
+    """Steps behind every convolution; a number in them becomes a constant of the model's type."""
+
+    def plant(model, share):
+        del share
+        for index, node in enumerate(_convs(model)):
+            made = [
+                (kind, [scalar(model, f"planted.{index}.{kind}.{at}", value, element(model))
+                        for at, value in enumerate(more)], {})
+                for kind, *more in steps
+            ]  # fmt: skip
+            behind(model, node, *made)
+        return EVERYWHERE
+
+    return plant
+
+
+def _rounded_down(model, share):
+    """Less by one rounding, which goes to nearest then."""
+    unit = precision(model.doc_string or "fp32").unit_roundoff
+    return _all_behind(("Mul", 1 - unit))(model, share)
+
+
+def _no_nan(model, share):
+    del share
+    zero = scalar(model, "planted.zero", 0, element(model))
+    for node in _convs(model):
+        behind(model, node, ("IsNaN", [], {}), ("Where", [zero, f"{node.output[0]}/planted"], {}))
+    return EVERYWHERE
+
+
 def _square(model, node):
     rows, columns, *_ = constant(model, node.input[1]).dims
     return rows == columns
@@ -304,6 +337,9 @@ CATALOGUE = (
     Fault("all layers in bf16", N, _all_narrow(TensorProto.BFLOAT16), "precision lower than asked"),
     Fault("all weights in tf32", N, _all_weights(lambda a: cut(a, 13)), "precision lower than asked"),
     Fault("all weights cut to bf16", N, _all_weights(lambda a: cut(a, 16)), "cut, not rounded"),
+    Fault("every convolution rounded down", N, _rounded_down, "towards zero, not to nearest"),
+    Fault("fp16's range", N, _all_behind(("Clip", -65504, 65504)), "saturates where fp32 and bf16 go on"),
+    Fault("NaN becomes zero", N, _no_nan, "an answer from nothing"),
     Fault("stale output", R, _stale, "the run before"),
     Fault("rows swapped", R, _rows_of(lambda g: _rows(g, range(len(g))[1::-1])), "batch index"),
     Fault("one row copied", R, _rows_of(lambda g: _put_row(g, -1, g[0])), "batch stride zero"),

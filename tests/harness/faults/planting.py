@@ -101,7 +101,8 @@ def emulated_bf16(model: onnx.ModelProto) -> onnx.ModelProto:
             wide = numpy_helper.to_array(tensor)
             tensor.CopyFrom(numpy_helper.from_array(bf16(wide), tensor.name))
     for node in list(made.graph.node):
-        stored_as(made, node, TensorProto.BFLOAT16, "wide")
+        if "/planted" not in node.output[0]:  # a fault is part of the operator that it meets
+            stored_as(made, node, TensorProto.BFLOAT16, "wide")
     entry = made.graph.input[0].name
     for node in made.graph.node:
         node.input[:] = [f"{entry}/bf16" if name == entry else name for name in node.input]
