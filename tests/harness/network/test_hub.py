@@ -232,16 +232,7 @@ def test_a_model_by_its_address(site, runner, tmp_path):
     """Fetched once, judged, and then taken from the cache."""
     url = site.put("/models/net.onnx", _net())
     env = {"NFNET_CACHE_DIR": str(tmp_path / "cache")}
-    words = (
-        "tests/conformance",
-        "--engine",
-        "onnxruntime:cpu",
-        "--precision",
-        "fp32",
-        "--batch",
-        "1",
-        "--explain=never",
-    )
+    words = (JUDGE[0], "--engine", "onnxruntime:cpu", "--precision", "fp32", "--batch", "1")
     for _ in range(2):
         done = runner.pytest(*words, f"--model={url}", env=env)
         assert done.code == 0, done.text
