@@ -93,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         "--weights": {"metavar": "WHICH", "type": arguments.weights, "default": "auto",
                       "help": "weights of a built model: auto, pretrained, trained, seeded or a safetensors file "
                               "(default: auto, the best that can be had at once)"},
+        "--calibration": {"metavar": "FOLDER", "type": arguments.existing_file,
+                          "help": "photographs that int8 and fp8 take their scales from (default: digits for the "
+                                  "trained network, else synthetic images)"},
         "--seed": {"metavar": "N", "type": arguments.whole(0, "seed"), "default": 0,
                    "help": "seed of the weights of a built model (default: 0)"},
         "--fast-math": {"action": "store_true", "help": "let MIGraphX trade accuracy for speed"},
@@ -111,11 +114,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    from fixtures.accuracy.calibration import Calibration
     from fixtures.cache import cache_folder
     from fixtures.pipeline import Laboratory
 
     case = _case(options)
-    with Laboratory(cache_folder(options.cache_dir), options.migraphx) as laboratory:
+    calibrating = Calibration(options.calibration)
+    with Laboratory(cache_folder(options.cache_dir), options.migraphx, calibrating) as laboratory:
         engine = laboratory.engine(case.engine)
         reason = laboratory.unsupported(case)
         if reason:
@@ -172,6 +177,7 @@ def _model(options: argparse.Namespace, engine: str) -> ModelSpec:
 
 def _introduction(laboratory: Laboratory, case: Case, version: str) -> Iterator[str]:
     from fixtures.engines.registry import REFERENCE
+    from fixtures.precisions import precision
 
     model = laboratory.model(case.model)
     program = laboratory.program(case)
@@ -180,6 +186,8 @@ def _introduction(laboratory: Laboratory, case: Case, version: str) -> Iterator[
     yield from (f"output     {output}" for output in model.outputs)
     yield f"engine     {case.engine} {version} at {case.precision}, batch {case.batch}"
     yield f"           {', '.join(f'{key}={value}' for key, value in program.facts.items())}"
+    if precision(case.precision).calibrated:
+        yield f"calibrated {laboratory.calibrating.describe(case.model)}"
     yield f"reference  {REFERENCE} {laboratory.engine(REFERENCE).version} at fp32, no graph optimisation"
 
 

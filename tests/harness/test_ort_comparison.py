@@ -10,23 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.harness.off import off
+
 ROOT = Path(__file__).parents[2]
 SMALL = ("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64")
 AGREE, DIFFER, NOT_JUDGED = 0, 1, 2
-OFF = """
-import sys
-sys.path.insert(0, {root!r})
-from fixtures.engines.onnxruntime_engine import OnnxRuntimeProgram
-real = OnnxRuntimeProgram.run
-def run(self, feeds):
-    results = real(self, feeds)
-    if self.facts["graph_optimization"] != "disable":
-        {fault}
-    return results
-OnnxRuntimeProgram.run = run
-import ort_comparison
-sys.exit(ort_comparison.main(sys.argv[1:]))
-"""
 
 
 def rows(text):
@@ -86,7 +74,7 @@ def test_batches_that_do_not_divide(runner):
 )
 def test_engines_that_differ(runner, fault, count, words):
     """Exit code 1, the images that are off, and once in full what is wrong."""
-    code = OFF.format(root=str(ROOT), fault=fault)
+    code = off(fault)
     done = runner.python("-c", code, *SMALL, "--batch", "2")
     assert done.code == DIFFER, done.text
     assert words in done.out
@@ -145,7 +133,7 @@ def test_a_missing_package_is_named(runner, package):
 
 def test_interrupted_is_not_judged(runner):
     """What was printed holds, the exit code does not say that they agree."""
-    done = runner.python("-c", OFF.format(root=str(ROOT), fault="raise KeyboardInterrupt"), *SMALL)
+    done = runner.python("-c", off("raise KeyboardInterrupt"), *SMALL)
     assert done.code == NOT_JUDGED
     assert done.err.splitlines()[-1] == "could not judge: interrupted; the lines above hold"
 

@@ -1,7 +1,6 @@
 """Photographs in, names out: from files and folders, judged against ONNX Runtime."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -18,25 +17,11 @@ from fixtures.origins import Origin, Origins
 from fixtures.pipeline import Laboratory
 from fixtures.plugin.policy import absent
 from fixtures.records import Case, EngineStatus, ModelSpec
+from tests.harness.off import off
 
-ROOT = Path(__file__).parents[2]
 CPU = ("--engine", "onnxruntime:cpu")
 AGREE, DIFFER, NOT_JUDGED = 0, 1, 2
 COUNT = 10
-OFF = """
-import sys
-sys.path.insert(0, {root!r})
-from fixtures.engines.onnxruntime_engine import OnnxRuntimeProgram
-real = OnnxRuntimeProgram.run
-def run(self, feeds):
-    results = real(self, feeds)
-    if self.facts["graph_optimization"] != "disable":
-        {fault}
-    return results
-OnnxRuntimeProgram.run = run
-import ort_comparison
-sys.exit(ort_comparison.main(sys.argv[1:]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +99,7 @@ def test_nothing_usable(runner, folder, tmp_path):
 )
 def test_an_engine_that_differs(runner, folder, fault, words):
     """Exit code 1, at the image the name that was expected, and once in full what is wrong."""
-    code = OFF.format(root=str(ROOT), fault=fault)
+    code = off(fault)
     done = runner.python("-c", code, *CPU, "--images", folder / "0-is-0.png")
     assert done.code == DIFFER, done.text
     assert words in done.out

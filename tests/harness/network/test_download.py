@@ -1,11 +1,15 @@
 """Files from addresses: whole or not at all, whatever the network does; each fault is one clear line."""
 
+import fcntl
 import hashlib
 import os
+import pty
 import resource
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -127,6 +131,21 @@ def test_a_server_that_never_sends(site, url, tmp_path):
     with pytest.raises(FetchError, match="the server stalled, 3 times in a row"):
         download(url, tmp_path, patience=QUICK)
     assert time.monotonic() - begun < 5
+
+
+def test_progress_is_shown_on_a_terminal_only(url, tmp_path):
+    """A bar where standard error is a terminal; nothing in a pipe."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    shown = []
+    for name, stream in (("terminal", follower), ("pipe", subprocess.PIPE)):
+        call = f"download({url!r}, Path({str(tmp_path / name)!r}))"
+        done = subprocess.run([sys.executable, "-c", CODE + call], cwd=ROOT, stderr=stream, check=True, timeout=60)
+        shown.append(done.stderr)
+    os.close(follower)
+    assert b"net.onnx" in os.read(leader, 4096)
+    os.close(leader)
+    assert shown[1] == b""
 
 
 def test_a_wrong_checksum(site, url, tmp_path):

@@ -4,11 +4,16 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from importlib import util
 from pathlib import Path
 
 import pytest
+
+from fixtures.nfnet.store import built_model
+from fixtures.precisions import precision
+from fixtures.records import ModelSpec
 
 ROOT = Path(__file__).parents[3]
 REPOSITORY = "timm/test_nfnet.r160_in1k"
@@ -202,6 +207,44 @@ def test_a_download_that_fails_leaves_nothing(hub, weights, tmp_path):
     (good,) = lines(hub, tmp_path)
     assert Path(good.partition(" ")[2]).read_bytes() == weights
     assert len(blobs(hub)) == 1
+
+
+@pytest.mark.parametrize("which", ["auto", "pretrained"])
+def test_a_cached_file_that_is_none(hub, runner, which):
+    """By default the run goes on with seeded weights and says why; who asked for pretrained ones gets an error."""
+    hub.put(FILE, b"no weights")
+    hub.put(CONTENTS, b"no weights")
+    hub_cache = Path(hub.env["HF_HUB_CACHE"]) / f"models--{REPOSITORY.replace('/', '--')}"
+    (hub_cache / "snapshots" / "0").mkdir(parents=True)
+    (hub_cache / "refs").mkdir()
+    (hub_cache / "refs" / "main").write_text("0")
+    (hub_cache / "snapshots" / "0" / "model.safetensors").write_bytes(b"no weights")
+    done = runner.pytest(*JUDGE, "--weights", which, env=hub.env | {"HF_HUB_OFFLINE": "1"})
+    if which == "pretrained":
+        assert done.code == 4, done.text
+        assert "model.safetensors" in done.err
+        return
+    assert done.code == 0, done.text
+    assert "weights of test_nfnet: seeded (the pretrained ones in the hub's cache cannot be used: " in done.out
+
+
+def test_a_model_by_its_address(site, runner, tmp_path):
+    """Fetched once, judged, and then taken from the cache."""
+    url = site.put("/models/net.onnx", _net())
+    env = {"NFNET_CACHE_DIR": str(tmp_path / "cache")}
+    words = (JUDGE[0], "--engine", "onnxruntime:cpu", "--precision", "fp32", "--batch", "1")
+    for _ in range(2):
+        done = runner.pytest(*words, f"--model={url}", env=env)
+        assert done.code == 0, done.text
+        assert "pass onnxruntime:cpu-net-fp32-b1 " in done.out
+    assert len(site.asked) == 1
+
+
+def _net():
+    """A small network of this suite as an ONNX file."""
+    with tempfile.TemporaryDirectory() as folder:
+        spec = ModelSpec("test_nfnet", None, (64, 64))
+        return built_model(spec, precision("fp32"), Path(folder)).read_bytes()
 
 
 def test_a_file_that_changes_in_the_cache(hub, tmp_path):
