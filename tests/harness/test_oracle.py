@@ -6,41 +6,19 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator, op_run
-from scipy import special
 
 from fixtures.errors import OracleError
 from fixtures.inputs import synthetic_images
 from fixtures.nfnet.store import built_model
+from fixtures.nfnet.variants import VARIANTS
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec
 from fixtures.truth.oracle import Oracle
+from tests.harness.evaluator import doubled, reference
 
 CLOSE = 1e-12
 DEFAULTS_IN_FLOAT32 = 1e-7  # the evaluator has alpha = 0.2 and the like as the nearest float32
 RNG = np.random.default_rng(8)
-FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
-
-
-class Erf(op_run.OpRun):
-    """The evaluator's own is float32 inside, whatever it is given."""
-
-    def _run(self, x):
-        return (special.erf(x),)
-
-
-class Gelu(op_run.OpRun):
-    """Likewise."""
-
-    def _run(self, x, approximate="none"):
-        if approximate == "tanh":
-            return (0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),)
-        return (0.5 * x * (1 + special.erf(x / np.sqrt(2))),)
-
-
-def reference(model):
-    """The evaluator of onnx in float64 throughout."""
-    return ReferenceEvaluator(model, new_ops=[Erf, Gelu])
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +26,6 @@ def models(tmp_path_factory):
     """Builds models."""
     folder = tmp_path_factory.mktemp("oracle")
     return lambda *spec, kind="fp32": built_model(ModelSpec(*spec), precision(kind), folder)
-
-
-def doubled(path):
-    """The model with all floating numbers in float64."""
-    model = onnx.load(path)
-    for tensor in model.graph.initializer:
-        if tensor.data_type in FLOATS:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        if value.type.tensor_type.elem_type in FLOATS:
-            value.type.tensor_type.elem_type = TensorProto.DOUBLE
-    return model
 
 
 def distance(actual, expected):
@@ -82,8 +48,18 @@ def distance(actual, expected):
 )
 def test_networks_agree_with_the_reference_evaluator(models, spec):
     """Logits and a tensor in the middle."""
-    path = models(*spec)
-    images = synthetic_images("oracle", (2, 3, *spec[2])).astype(np.float64)
+    assert_agree(models(*spec), synthetic_images("oracle", (2, 3, *spec[2])).astype(np.float64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [row.name for row in VARIANTS])
+def test_every_variant_agrees_with_the_reference_evaluator(models, name):
+    """Up to dm_nfnet_f6, whose weights alone are 3.5 GB in float64."""
+    assert_agree(models(name, None, (33, 32)), synthetic_images("every", (1, 3, 33, 32)).astype(np.float64))
+
+
+def assert_agree(path, images):
+    """Logits and a tensor in the middle, to CLOSE."""
     oracle = Oracle(path)
     middle = oracle.nodes[len(oracle.nodes) // 2].outputs[0]
     got = oracle.evaluate({"inputs": images}, ["logits", middle])

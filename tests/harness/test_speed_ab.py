@@ -2,9 +2,12 @@
 
 import json
 import os
+import subprocess
 import sys
+import venv
 import xml.etree.ElementTree as ET
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.speed.ab import FEWEST_PAIRS, Child, Installation, installation, interleave
 from fixtures.speed.environment import foreign_seconds
 
+ROOT = Path(__file__).parents[2]
 HERE = Installation(sys.executable, {})
 STEADY = "import json, sys; [print(json.dumps({'ns': [7, 7, 9]}), flush=True) for line in sys.stdin]"
 
@@ -94,6 +98,24 @@ def test_the_same_installation_twice(runner, tmp_path):
     (verdict,) = (row.get("value") for row in case.iter("property") if row.get("name") == "speed")
     assert "99 % interval" in verdict
     assert (case.find("failure") is None) == verdict.startswith("not slower")
+
+
+@pytest.mark.slow
+def test_two_versions_of_onnxruntime(runner, tmp_path):
+    """The newest one that is older than ours, in a venv of its own (from PyPI): both are named, and one is judged."""
+    ours = metadata.version("onnxruntime")
+    python = tmp_path / "venv" / "bin" / "python"
+    venv.create(tmp_path / "venv", with_pip=True)
+    wanted = ("-r", str(ROOT / "requirements_nfnet.txt"), f"onnxruntime<{ours}")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)  # noqa: S603  our own words
+    ask = [python, "-c", "from importlib.metadata import version; print(version('onnxruntime'))"]
+    theirs = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
+    assert theirs != ours
+    words = ("--precision", "fp32", "--batch", "1", "--speed-seconds", "20")
+    done = runner.small("tests/performance/test_ab.py", f"--ab={tmp_path / 'venv'}", *words)
+    assert done.code in {0, 1}, done.text  # either may be the faster one
+    assert f"onnxruntime:cpu {ours} here, {theirs} in " in done.out
+    assert "99 % interval" in done.out
 
 
 def test_an_installation_that_lacks_the_engine_fails_the_test(runner, tmp_path):
