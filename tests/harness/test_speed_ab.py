@@ -107,9 +107,9 @@ def test_two_versions_of_onnxruntime(runner, tmp_path):
     python = tmp_path / "venv" / "bin" / "python"
     venv.create(tmp_path / "venv", with_pip=True)
     wanted = ("-r", str(ROOT / "requirements_nfnet.txt"), f"onnxruntime<{ours}")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)  # noqa: S603  our own words
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
     ask = [python, "-c", "from importlib.metadata import version; print(version('onnxruntime'))"]
-    theirs = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
+    theirs = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
     assert theirs != ours
     words = ("--precision", "fp32", "--batch", "1", "--speed-seconds", "20")
     done = runner.small("tests/performance/test_ab.py", f"--ab={tmp_path / 'venv'}", *words)
