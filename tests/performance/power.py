@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from fixtures.cache import cache_folder
 from fixtures.pipeline import Laboratory
 from fixtures.records import Case, ModelSpec
+from fixtures.speed.ab import BLOCK_SECONDS
 from fixtures.speed.environment import facts, foreign_seconds
 from fixtures.speed.gate import QUIET, SLOWER, judge, judge_pairs, undisturbed
 from fixtures.speed.sampling import SECOND, typical
@@ -36,7 +37,6 @@ PLAIN, TWIN, SLOWED = range(3)
 INJECTED = 0.05
 SLOWDOWNS = (0.0, 0.02, 0.03, 0.05, 0.08, 0.1)
 WINDOW_SECONDS = 90.0  # three sessions in turns: 60 seconds of sampling for the two that are compared
-BLOCK_SECONDS = 0.25
 TRIALS = 100
 CHECKS = {f"pytest-benchmark {word}": parse_compare_fail(word) for word in ("min:5%", "mean:5%")}
 
