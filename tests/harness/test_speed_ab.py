@@ -16,17 +16,13 @@ from fixtures.errors import SpeedError
 from fixtures.plugin.timed import case_of
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.speed.ab import (
-    BLOCK_CALLS,
-    BLOCK_SECONDS,
     FEWEST_PAIRS,
     Child,
     Installation,
-    block_length,
     installation,
     interleave,
 )
 from fixtures.speed.environment import foreign_seconds
-from fixtures.speed.sampling import SECOND
 
 ROOT = Path(__file__).parents[2]
 HERE = Installation(sys.executable, {})
@@ -44,14 +40,6 @@ def test_blocks_are_taken_in_turns():
         new, old = interleave(ours, theirs, seconds=0.1, seed=0)
     assert len(new) == len(old) >= FEWEST_PAIRS
     assert (set(new), set(old)) == ({7.0}, {8.0})
-
-
-@pytest.mark.parametrize(
-    ("call", "length"), [(7e6, BLOCK_SECONDS), (2e8, BLOCK_CALLS * 0.2), (99e9, 60 / (2 * FEWEST_PAIRS))]
-)
-def test_blocks_have_some_calls_where_time_allows(call, length):
-    """A millisecond's call, a slow one, and one that is longer than the budget."""
-    assert block_length(call, 60) == pytest.approx(length * SECOND)
 
 
 @pytest.mark.parametrize(

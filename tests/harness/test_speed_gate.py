@@ -176,12 +176,23 @@ def test_a_file_that_is_no_baseline(tmp_path, text, reason):
 def test_other_hardware_is_refused(tmp_path):
     """With the difference, and what to do."""
     known = baseline.load(saved(tmp_path, rows={"x": [1.0]}))
-    assert known.of("x") == baseline.Blocks((1.0,), (0.0,))
+    assert known.of("x") == baseline.Blocks((1.0,), (0.0,), (), "")
     known.check_hardware({"cpu": "A", "cores": "2", "gpus": "none", "kernel": "another"})
     with pytest.raises(SpeedError, match="other hardware: gpus: none there, gfx942 here -> save one on this machine"):
         known.check_hardware({"cpu": "A", "cores": "2", "gpus": "gfx942"})
     with pytest.raises(SpeedError, match="the baseline has no benchmark y"):
         known.of("y")
+
+
+def test_another_yardstick_is_no_baseline():
+    """Quotients of different things; without one on either side nanoseconds are compared."""
+    blocks = baseline.Blocks((6.0, 8.0), (0.0, 0.0), (2.0, 4.0), "a")
+    assert blocks.levels("a") == [3.0, 2.0]
+    assert baseline.Blocks((6.0,), (0.0,), (), "").levels("") == [6.0]
+    with pytest.raises(SpeedError, match="has another yardstick: a then, b now -> save one on this machine"):
+        blocks.levels("b")
+    with pytest.raises(SpeedError, match="none then, b now"):
+        baseline.Blocks((6.0,), (0.0,), (), "").levels("b")
 
 
 @pytest.fixture
