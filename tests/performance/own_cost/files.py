@@ -1,0 +1,72 @@
+"""The model files that are compared: seeded weights under timm's names, our graph of them, two exports of timm's."""
+
+import sys
+
+from paired import ROOT, child, in_turns, ratios, told
+
+sys.path.insert(0, str(ROOT))
+
+from safetensors.numpy import save_file
+
+from fixtures.cache import cache_folder
+from fixtures.nfnet.weights import SeededWeights
+
+OURS, EXPORTS = "ours", ("dynamo", "torchscript")
+TIMES_FASTER, TIMES_THE_FILE = 20, 1.5
+
+
+def folder(variant, size):
+    """Where the files of a variant are."""
+    return cache_folder() / "own_cost" / f"{variant}@{size}"
+
+
+def existing(variant, size):
+    """Path of each side's model that is there; ours always. Raises SystemExit where nothing was built."""
+    place = folder(variant, size)
+    found = {side: place / f"{side}.onnx" for side in (OURS, *EXPORTS) if (place / f"{side}.onnx").exists()}
+    if len(found) < 2:
+        raise SystemExit(f"there are no exports of {variant} at {size} in {place}: run `own_cost build` first")
+    for side in EXPORTS:
+        if side not in found:
+            print(f"NOT MEASURED {side}: it was not exported")
+    return found
+
+
+def weights_file(variant, size):
+    """Seeded weights under timm's names, written once."""
+    path = folder(variant, size) / "model.safetensors"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(dict(SeededWeights(variant, 0)), path)
+    return path
+
+
+def build(options):
+    """Build ours and export timm's, each in processes of their own in turns: time and peak memory."""
+    variant, size = options.variant, options.image_size
+    weights = weights_file(variant, size)
+
+    def side(name):
+        return lambda: child("making.py", name, variant, size, weights, weights.with_name(f"{name}.onnx"))
+
+    sides = {OURS: side(OURS)}
+    for name in EXPORTS:
+        try:
+            side(name)()
+            sides[name] = side(name)
+        except SystemExit as error:
+            print(f"NOT MEASURED {name}: {str(error).strip().splitlines()[-1]}")
+    found = in_turns(sides, options.rounds)
+    seconds = {name: [row["seconds"] for row in rows] for name, rows in found.items()}
+    holds = [
+        told(f"{variant}@{size}: export ({name}) / building, time", ratios(seconds[name], seconds[OURS]), TIMES_FASTER,
+             least=True)
+        for name in found if name != OURS
+    ]  # fmt: skip
+    for name, rows in found.items():
+        memory = [row["peak"] / row["file"] for row in rows]
+        if name == OURS:
+            holds.append(told("peak memory of building / size of the file", memory, TIMES_THE_FILE, least=False))
+        else:
+            print(f"{f'  the same of the export ({name})':<60} {max(memory):6.3g}")
+    return all(holds)

@@ -1,0 +1,82 @@
+"""Make one model file in a process of its own and print what that took: ``making.py SIDE VARIANT SIZE WEIGHTS FILE``.
+
+Time is that of the work alone, imports aside; for the exports that of ``torch.onnx.export`` alone, with the network
+built and its weights loaded. Memory is the peak of the resident set while that ran (VmHWM, set back before) above what
+was resident before; pages of the weights' file that are mapped count.
+"""
+
+import json
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+
+
+def resident(name):
+    """Bytes that the kernel tells of this process."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))
+
+
+def ours(variant, size, weights, file):
+    """Build as the suite does."""
+    from fixtures.nfnet.store import built_model  # noqa: PLC0415  each side imports its own
+    from fixtures.precisions import precision  # noqa: PLC0415
+    from fixtures.records import ModelSpec  # noqa: PLC0415
+
+    spec = ModelSpec(variant, None, (size, size), weights=weights.name, weights_path=weights)
+
+    def work(folder):
+        built_model(spec, precision("fp32"), folder).replace(file)
+
+    return work
+
+
+def exported(*, dynamo):
+    """A side that exports timm's network with a dynamic batch, by ``torch.export`` or by TorchScript."""
+
+    def prepare(variant, size, weights, file):
+        import timm  # noqa: PLC0415
+        import torch  # noqa: PLC0415
+        from safetensors.torch import load_file  # noqa: PLC0415
+
+        with torch.device("meta"):
+            network = timm.create_model(variant)
+        network.load_state_dict(load_file(weights), assign=True)
+        network.eval()
+        images = torch.zeros(2, 3, size, size)
+        batch = {"dynamic_shapes": ({0: torch.export.Dim("batch")},)} if dynamo else {"dynamic_axes": {
+            "inputs": {0: "batch"}, "logits": {0: "batch"}}}  # fmt: skip
+
+        def work(folder):
+            del folder
+            torch.onnx.export(network, (images,), str(file), input_names=["inputs"], output_names=["logits"],
+                              dynamo=dynamo, **batch)  # fmt: skip
+
+        return work
+
+    return prepare
+
+
+SIDES = {"ours": ours, "dynamo": exported(dynamo=True), "torchscript": exported(dynamo=False)}
+
+
+def main(side, variant, size, weights, file):
+    """Make it and print the record."""
+    warnings.simplefilter("ignore")
+    target = Path(file)
+    work = SIDES[side](variant, int(size), Path(weights), target)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+        before, start = resident("VmRSS"), time.perf_counter()
+        work(Path(folder))
+        seconds, peak = time.perf_counter() - start, resident("VmHWM") - before
+    size = sum(path.stat().st_size for path in target.parent.glob(f"{target.name}*"))
+    print(json.dumps({"seconds": seconds, "peak": peak, "file": size}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

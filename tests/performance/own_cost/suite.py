@@ -1,0 +1,44 @@
+"""The default suite on this machine, twice: where its time goes, and what the second run is spared."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from accounting import ENGINES, ORACLE, RESULT
+from paired import HERE, told, wall
+
+INSIDE, SECOND = 0.85, 1 / 3
+
+
+def suite(options):
+    """The first run with an empty cache, the second with what the first has left."""
+    with tempfile.TemporaryDirectory() as cache:
+        runs = [_run(Path(cache), options.words) for _ in range(2)]
+    for title, (seconds, accounts) in zip(("first run", "second run"), runs, strict=True):
+        print(title)
+        for kind, part in sorted(accounts.items(), key=lambda row: -row[1]):
+            print(f"  {kind:<58} {part / seconds:7.1%}")
+    holds = []
+    for title, (seconds, accounts) in zip(("first", "second"), runs, strict=True):
+        share = (accounts[ENGINES] + accounts.get(ORACLE, 0.0)) / seconds
+        holds.append(told(f"{title} run: inside engines and oracle / wall time", [share], INSIDE, least=True))
+    (one, before), (two, after) = runs
+    holds.append(told("second run / first run, wall time", [two / one], SECOND, least=False))
+    print(f"{'  engines alone, second / first run':<60} {after[ENGINES] / before[ENGINES]:6.3g}")
+    print(f"{'  all but the engines, second / first run':<60} {(two - after[ENGINES]) / (one - before[ENGINES]):6.3g}")
+    return all(holds)
+
+
+def _run(cache, words):
+    """Wall time of the process, and the accounts, with what is outside pytest's session among them."""
+    result = cache / "accounts.json"
+    seconds = wall(
+        [sys.executable, "-m", "pytest", "-p", "accounting", "-p", "no:cacheprovider", "-q", *words],
+        NFNET_CACHE_DIR=str(cache / "cache"), PYTHONPATH=str(HERE), HF_HUB_OFFLINE="1", **{RESULT: str(result)},
+    )  # fmt: skip
+    found = json.loads(result.read_text())
+    accounts = found["spent"]
+    accounts["pytest: start and collection"] += seconds - found["whole"]
+    accounts["the rest: tests, fixtures, reports"] = seconds - sum(accounts.values())
+    return seconds, accounts
