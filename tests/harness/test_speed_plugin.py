@@ -4,6 +4,7 @@ import argparse
 import json
 import shutil
 import xml.etree.ElementTree as ET
+from importlib import util
 
 import pytest
 
@@ -95,6 +96,8 @@ def test_a_slower_run_fails_its_tests_and_is_not_saved(runner, storage, tmp_path
     def change(saved):
         scaled(0.01)(saved)
         saved["machine_info"]["nfnet"]["onnxruntime"] = "0.1"
+        for row in saved["benchmarks"]:
+            row["extra_info"]["facts"]["intra_op_threads"] = "99"
 
     rewrite(storage, change)
     junit, report = tmp_path / "junit.xml", tmp_path / "report.json"
@@ -108,6 +111,7 @@ def test_a_slower_run_fails_its_tests_and_is_not_saved(runner, storage, tmp_path
         assert "limit 5 %" in text
         assert "0001_before.json" in text
         assert "differs: onnxruntime: 0.1 there, " in text
+        assert "differs: engine's intra_op_threads: 99 there, " in text
     assert found[COMPLETE] is None
     assert "this run is not saved: it did not pass" in done.out
     assert not list(storage.rglob("*_after.json"))
@@ -171,6 +175,11 @@ def test_other_hardware_is_refused_before_anything_runs(runner, storage):
     [
         (("--speed-gate=never",), "no saved run never: it has 0001_before"),
         (("--speed-gate=before", "--benchmark-disable"), "cannot judge where benchmarks are disabled"),
+        pytest.param(
+            ("--speed-gate=before", "-n", "2"),
+            "cannot judge where benchmarks are disabled",
+            marks=pytest.mark.skipif(util.find_spec("xdist") is None, reason="pip install pytest-xdist"),
+        ),
     ],
 )
 def test_what_cannot_be_judged_is_a_usage_error(runner, storage, words, text):
