@@ -182,14 +182,23 @@ def test_a_file_that_is_no_baseline(tmp_path, text, reason):
 
 
 @pytest.mark.parametrize(
-    ("blocks", "foreign"),
-    [([], []), ([1.0, 2.0], [0.0]), ([0.0], [0.0]), ([-1.0], [0.0]), ([float("nan")], [0.0]), ([float("inf")], [0.0])],
+    ("blocks", "foreign", "yards"),
+    [
+        ([], [], []),
+        ([1.0, 2.0], [0.0], []),
+        ([1.0, 2.0], [0.0, 0.0], [1.0]),
+        ([1.0], [0.0], [0.0]),
+        ([0.0], [0.0], []),
+        ([-1.0], [0.0], []),
+        ([float("nan")], [0.0], []),
+        ([float("inf")], [0.0], []),
+    ],
 )
-def test_blocks_that_cannot_be_are_no_baseline(tmp_path, blocks, foreign):
+def test_blocks_that_cannot_be_are_no_baseline(tmp_path, blocks, foreign, yards):
     """None at all, of two lengths, or numbers that are no times."""
     path = saved(tmp_path, rows={"x": blocks})
     run = json.loads(path.read_text())
-    run["benchmarks"][0]["extra_info"]["speed"]["foreign"] = foreign
+    run["benchmarks"][0]["extra_info"]["speed"].update(foreign=foreign, yard_ns=yards)
     path.write_text(json.dumps(run))
     with pytest.raises(SpeedError, match="not a saved run: ValueError: impossible blocks of x"):
         baseline.load(path)
