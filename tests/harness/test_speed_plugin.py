@@ -82,10 +82,17 @@ def test_a_saved_run_knows_its_machine_and_its_blocks(before):
 
 
 def test_a_run_that_is_not_slower_passes_and_is_saved(runner, storage):
-    """Held against a past that was a hundred times slower."""
-    rewrite(storage, scaled(100))
+    """Held against a past that was a hundred times slower, on another kernel, which is said."""
+
+    def change(saved):
+        scaled(100)(saved)
+        saved["machine_info"]["nfnet"]["kernel"] = "0.1"
+
+    rewrite(storage, change)
     done = run(runner, storage, "--speed-gate=before", "--benchmark-save=after", batch="1,2")
     assert done.code == 0, done.text
+    assert "differs: kernel: 0.1 there, " in done.out
+    assert "is not saved" not in done.out
     assert "not slower: -9" in done.out
     assert list(storage.rglob("0002_after.json"))
 
