@@ -167,6 +167,9 @@ def main():
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     words = parser.parse_args()
+    unknown = [name for name in words.stages if name not in NAMES]
+    if unknown:
+        parser.error(f"no stage {unknown[0]!r}")
     cache = cache_folder() / "memory"
     if words.child:
         (stage,) = words.stages
