@@ -17,6 +17,8 @@ ROOMS = {
     "errors": set(),
     "records": set(),
     "precisions": set(),
+    "hardware": set(),
+    "meter": {"hardware"},
     "cache": set(),
     "seeded": set(),
     "inputs": {"seeded"},
@@ -28,7 +30,7 @@ ROOMS = {
     "accuracy": {"cache", "digits", "images", "inputs", "nfnet"},
     "engines": {"modelfile"},
     "truth": {"modelfile", "cache"},
-    "speed": set(),
+    "speed": {"hardware"},
     "verdict": {"truth"},
     "locality": {"modelfile", "truth", "verdict"},
     "defaults": {"nfnet"},
@@ -41,7 +43,8 @@ ROOMS = {
     "drawing": {"digits", "engines", "images", "pipeline", "recognition"},
     "report": {"verdict"},
     "plugin": {"cache", "modelfile", "nfnet", "engines", "verdict", "speed", "report", "pipeline", "arguments",
-               "defaults", "assets", "origins", "accuracy", "images", "digits", "explaining", "locality"},
+               "defaults", "assets", "origins", "accuracy", "images", "digits", "explaining", "locality",
+               "meter"},
 }  # fmt: skip
 TOP_LEVEL = {
     "conftest.py", "tests", "fixtures", "pytest.ini", "requirements_nfnet.txt", "README.md", "ort_comparison.py",
