@@ -7,9 +7,10 @@
     python tests/performance/own_cost compare    # ort_comparison.py beside a bare script and Polygraphy
     python tests/performance/own_cost suite      # the default suite, twice: where its time goes
     python tests/performance/own_cost start      # import and collection
+    python tests/performance/own_cost images     # photographs to tensors, beside timm's transform, and on all cores
 
-Peers that are missing are named: build wants PyTorch, timm and onnxscript, compare Polygraphy. The exit code is 1 where
-a claim does not hold.
+Peers that are missing are named: build wants PyTorch, timm and onnxscript, compare Polygraphy, images timm and
+torchvision. The exit code is 1 where a claim does not hold.
 """
 
 import argparse
@@ -23,6 +24,7 @@ WHAT = {
     "compare": "comparing:compare",
     "suite": "suite:suite",
     "start": "starting:start",
+    "images": "images:images",
 }
 
 

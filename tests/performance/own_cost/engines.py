@@ -9,15 +9,18 @@ from paired import ROOT, in_turns, ratios, told
 
 sys.path.insert(0, str(ROOT))
 
+from fixtures.defaults import workload
 from fixtures.engines.registry import REFERENCE, open_engine
 from fixtures.inputs import synthetic_images
-from fixtures.records import EngineOptions
+from fixtures.nfnet.store import model_multiply_adds
+from fixtures.records import EngineOptions, ModelSpec
 from fixtures.speed.gate import SLOWER, judge_pairs
 from fixtures.speed.thresholds import threshold
 
 LOADS, COMPILES = 5, 3  # times faster
 BLOCK_SECONDS = 0.4
 BLOCKS = 24
+LONGEST_RUN = 20.0  # seconds, by the table of workloads
 
 
 def session(options):
@@ -50,6 +53,11 @@ def _both(options, name, limit, what):
     found = in_turns({side: making(path) for side, path in files.items()}, options.rounds)
     holds = [told(f"{what} ({side}) / of ours, time", ratios(seconds, found[OURS]), limit, least=True)
              for side, seconds in found.items() if side != OURS]  # fmt: skip
+    size = (options.image_size, options.image_size)
+    seconds = model_multiply_adds(ModelSpec(options.variant, None, size)) / workload(name).multiply_adds_per_second
+    if seconds > LONGEST_RUN:
+        print(f"NOT MEASURED runs: one would take about {seconds:.0f} s on {name}, name a smaller variant")
+        return all(holds)
     programs = {side: prepared(path) for side, path in files.items()}
     return _runs(programs, synthetic_images("own cost", shape), engine.name) and all(holds)
 
