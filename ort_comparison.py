@@ -156,14 +156,21 @@ def _case(options: argparse.Namespace) -> Case:
 
 def _model(options: argparse.Namespace, engine: str) -> ModelSpec:
     from fixtures.cache import cache_folder
-    from fixtures.defaults import fitting_size, workload
-    from fixtures.origins import AUTO, Origins, model_file
-    from fixtures.recognition import usual_variant
+    from fixtures.origins import model_file
     from fixtures.records import ModelSpec
 
     cache = cache_folder(options.cache_dir)
     if options.model:
         return ModelSpec(path=model_file(options.model, cache), size=options.image_size)
+    return _built(options, engine, cache)
+
+
+def _built(options: argparse.Namespace, engine: str, cache: Path) -> ModelSpec:
+    from fixtures.defaults import fitting_size, workload
+    from fixtures.origins import AUTO, Origins
+    from fixtures.recognition import usual_variant
+    from fixtures.records import ModelSpec
+
     because = "--seed is given" if options.seed else ""
     origins = Origins(options.weights, cache, seeded_because=because)
     photographs = options.images and options.weights == AUTO
