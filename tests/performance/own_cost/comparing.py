@@ -4,7 +4,7 @@ import sys
 import tempfile
 
 from files import OURS, folder, weights_file
-from paired import HERE, ROOT, child, in_turns, output, ratios, told, wall
+from paired import HERE, ROOT, NotMeasured, child, in_turns, missing, output, ratios, told, wall
 
 sys.path.insert(0, str(ROOT))
 
@@ -37,16 +37,16 @@ def compare(options):
         pairs = ratios(found["ours"], found["polygraphy"])
         holds.append(told("comparison / polygraphy run, wall time", pairs, 1.0, least=False))
     else:
-        print(f"NOT MEASURED polygraphy: {options.polygraphy} has none (name a Python that has with --polygraphy)")
+        holds.append(missing("polygraphy", f"{options.polygraphy} has none (name a Python that has with --polygraphy)"))
     extra = ratios(cold["first"], cold["bare"])[0]
     print(f"{'  the first comparison of a model, which computes its floor':<60} {extra:6.3g}")
-    return all(holds)
+    return holds
 
 
 def _has(python):
     """True where that Python can run Polygraphy on ONNX Runtime."""
     try:
         output([python, "-c", "import polygraphy, onnxruntime"])
-    except (SystemExit, OSError):
+    except (NotMeasured, OSError):
         return False
     return True

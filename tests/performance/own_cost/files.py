@@ -2,7 +2,7 @@
 
 import sys
 
-from paired import ROOT, child, in_turns, ratios, told
+from paired import ROOT, NotMeasured, child, in_turns, missing, ratios, told
 
 sys.path.insert(0, str(ROOT))
 
@@ -21,14 +21,11 @@ def folder(variant, size):
 
 
 def existing(variant, size):
-    """Path of each side's model that is there; ours always. Raises SystemExit where nothing was built."""
+    """Path of each side's model that is there; ours always. Raises NotMeasured where nothing was built."""
     place = folder(variant, size)
     found = {side: place / f"{side}.onnx" for side in (OURS, *EXPORTS) if (place / f"{side}.onnx").exists()}
     if len(found) < 2:
-        raise SystemExit(f"there are no exports of {variant} at {size} in {place}: run `own_cost build` first")
-    for side in EXPORTS:
-        if side not in found:
-            print(f"NOT MEASURED {side}: it was not exported")
+        raise NotMeasured(f"there are no exports of {variant} at {size} in {place}: run `own_cost build` first")
     return found
 
 
@@ -49,16 +46,16 @@ def build(options):
     def side(name):
         return lambda: child("making.py", name, variant, size, weights, weights.with_name(f"{name}.onnx"))
 
-    sides = {OURS: side(OURS)}
+    sides, holds = {OURS: side(OURS)}, []
     for name in EXPORTS:
         try:
             side(name)()
             sides[name] = side(name)
-        except SystemExit as error:
-            print(f"NOT MEASURED {name}: {str(error).strip().splitlines()[-1]}")
+        except NotMeasured as error:
+            holds.append(missing(name, str(error).strip().splitlines()[-1]))
     found = in_turns(sides, options.rounds)
     seconds = {name: [row["seconds"] for row in rows] for name, rows in found.items()}
-    holds = [
+    holds += [
         told(f"{variant}@{size}: export ({name}) / building, time", ratios(seconds[name], seconds[OURS]), TIMES_FASTER,
              least=True)
         for name in found if name != OURS
@@ -69,4 +66,4 @@ def build(options):
             holds.append(told("peak memory of building / size of the file", memory, TIMES_THE_FILE, least=False))
         else:
             print(f"{f'  the same of the export ({name})':<60} {max(memory):6.3g}")
-    return all(holds)
+    return holds

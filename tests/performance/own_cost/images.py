@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from paired import ROOT, in_turns, ratios, told
+from paired import ROOT, in_turns, missing, ratios, told
 from PIL import Image
 
 sys.path.insert(0, str(ROOT))
@@ -41,10 +41,8 @@ def images(options):
     print(f"  {PHOTOGRAPHS / min(found['ours']):.0f} images a second on one thread")
     holds = [told(f"loader on {cores} cores / on one, images a second and core",
                   [value / cores for value in ratios(loads["one"], loads["all"])], A_CORE, least=True)]  # fmt: skip
-    if theirs:
-        what = "JPEG and transform: ours / timm's, images a second"
-        holds.append(told(what, ratios(found["timm"], found["ours"]), AS_FAST, least=True))
-    return all(holds)
+    what = "JPEG and transform: ours / timm's, images a second"
+    return [*holds, told(what, ratios(found["timm"], found["ours"]), AS_FAST, least=True) if theirs else None]
 
 
 def _timms(name):
@@ -53,8 +51,7 @@ def _timms(name):
         import timm.data  # noqa: PLC0415
         import torch  # noqa: PLC0415
     except ImportError as error:
-        print(f"NOT MEASURED timm: {error}")
-        return None
+        return missing("timm", error)
     torch.set_num_threads(1)
     settings = timm.models.get_pretrained_cfg(name).to_dict()
     wanted = timm.data.resolve_data_config({}, pretrained_cfg=settings, use_test_size=True)

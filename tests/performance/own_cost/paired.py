@@ -8,6 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+
+class NotMeasured(Exception):
+    """What would be measured cannot be; the message says why."""
+
+
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
 
@@ -38,22 +43,27 @@ def told(what, values, limit, *, least):
     return holds
 
 
+def missing(peer, why):
+    """Say that a peer is not measured; None, which is no outcome."""
+    print(f"NOT MEASURED {peer}: {why}", flush=True)
+
+
 def wall(command, **environment):
-    """Seconds of a whole process, from its start to its end. Raises SystemExit with its last words where it fails."""
+    """Seconds of a whole process, from its start to its end. Raises NotMeasured with its last words where it fails."""
     start = time.perf_counter()
     output(command, **environment)
     return time.perf_counter() - start
 
 
-def output(command, *, allowed=(0,), **environment):
-    """What a process prints. Raises SystemExit with its last words where it fails."""
+def output(command, **environment):
+    """What a process prints. Raises NotMeasured with its last words where it fails."""
     done = subprocess.run(
         [str(word) for word in command], cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
-    if done.returncode not in allowed:
+    if done.returncode:
         words = " ".join(map(str, command))
-        raise SystemExit(f"{words} ended with exit code {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
+        raise NotMeasured(f"{words} ended with exit code {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
     return done.stdout
 
 

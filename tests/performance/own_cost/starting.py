@@ -26,4 +26,4 @@ def start(options):
     )
     own = [one - other for one, other in zip(found["suite"], found["nothing"], strict=True)]
     told("of the second allowed: imports and collection of the suite", own, ALLOWED, least=False)
-    return told("the same with the start of Python and pytest", found["suite"], ALLOWED, least=False)
+    return [told("the same with the start of Python and pytest", found["suite"], ALLOWED, least=False)]
