@@ -13,16 +13,16 @@ INSIDE, SECOND = 0.85, 1 / 3
 
 def suite(options):
     """The first run with an empty cache, the second with what the first has left."""
+    runs, holds = [], []
     with tempfile.TemporaryDirectory() as cache:
-        runs = [_run(Path(cache), options.words) for _ in range(2)]
-    for title, (seconds, accounts) in zip(("first run", "second run"), runs, strict=True):
-        print(title)
-        for kind, part in sorted(accounts.items(), key=lambda row: -row[1]):
-            print(f"  {kind:<58} {part / seconds:7.1%}")
-    holds = []
-    for title, (seconds, accounts) in zip(("first", "second"), runs, strict=True):
-        share = (accounts[ENGINES] + accounts.get(ORACLE, 0.0)) / seconds
-        holds.append(told(f"{title} run: inside engines and oracle / wall time", [share], INSIDE, least=True))
+        for title in ("first", "second"):
+            runs.append(_run(Path(cache), options.words))
+            seconds, accounts = runs[-1]
+            print(f"{title} run")
+            for kind, part in sorted(accounts.items(), key=lambda row: -row[1]):
+                print(f"  {kind:<58} {part / seconds:7.1%}")
+            share = (accounts[ENGINES] + accounts.get(ORACLE, 0.0)) / seconds
+            holds.append(told(f"{title} run: inside engines and oracle / wall time", [share], INSIDE, least=True))
     (one, before), (two, after) = runs
     holds.append(told("second run / first run, wall time", [two / one], SECOND, least=False))
     print(f"{'  engines alone, second / first run':<60} {after[ENGINES] / before[ENGINES]:6.3g}")
