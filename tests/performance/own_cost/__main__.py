@@ -10,7 +10,8 @@
     python tests/performance/own_cost images     # photographs to tensors, beside timm's transform, and on all cores
 
 Peers that are missing are named: build wants PyTorch, timm and onnxscript, compare Polygraphy, images timm and
-torchvision. Exit code 0: what is claimed holds; 1: it does not; 2: a peer was missing, the rest holds.
+torchvision. Exit code 0: what is claimed holds; 1: it does not; 2: a peer was missing or nobody could tell,
+the rest holds.
 """
 
 import argparse
