@@ -28,7 +28,7 @@ ROOMS = {
     "images": {"nfnet", "seeded"},
     "digits": {"nfnet"},
     "accuracy": {"cache", "digits", "images", "inputs", "nfnet"},
-    "engines": {"modelfile"},
+    "engines": {"cache", "modelfile"},
     "truth": {"modelfile", "cache"},
     "speed": {"hardware"},
     "verdict": {"truth"},
