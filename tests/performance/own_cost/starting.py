@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from pathlib import Path
 
 from paired import in_turns, ratios, told, wall
 
@@ -12,18 +13,15 @@ COLLECT = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cac
 def start(options):
     """Collection of the whole suite, beside that of one empty test by the same pytest with the same plugins."""
     with tempfile.TemporaryDirectory() as folder:
-        path = f"{folder}/test_nothing.py"
-        with open(path, "w", encoding="ascii") as file:  # noqa: PTH123
-            file.write("def test_nothing(): pass\n")
+        path = Path(folder) / "test_nothing.py"
+        path.write_text("def test_nothing(): pass\n", encoding="ascii")
         sides = {
             "suite": lambda: wall(COLLECT, HF_HUB_OFFLINE="1", PYTHONDONTWRITEBYTECODE=""),
             "nothing": lambda: wall([*COLLECT, "-c", "/dev/null", path], PYTHONDONTWRITEBYTECODE=""),
         }
         in_turns(sides, 1)  # bytecode is written
         found = in_turns(sides, options.rounds)
-    print(
-        f"{'collecting the suite / collecting an empty test':<60} {min(ratios(found['suite'], found['nothing'])):6.3g}"
-    )
+    whole = ratios(found["suite"], found["nothing"])
+    print(f"{'  with the start of Python and pytest / that of an empty test':<60} {min(whole):6.3g}")
     own = [one - other for one, other in zip(found["suite"], found["nothing"], strict=True)]
-    told("of the second allowed: imports and collection of the suite", own, ALLOWED, least=False)
-    return [told("the same with the start of Python and pytest", found["suite"], ALLOWED, least=False)]
+    return [told("imports and collection, of the second allowed", own, ALLOWED, least=False)]
