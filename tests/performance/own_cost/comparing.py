@@ -12,6 +12,7 @@ from fixtures.engines.onnxruntime_engine import physical_cores
 
 INPUTS = 10
 AS_LONG = 1.05
+POLYGRAPHY = "import sys; from polygraphy.tools import main; sys.exit(main())"  # the package has no __main__
 
 
 def compare(options):
@@ -23,7 +24,7 @@ def compare(options):
     ours = [sys.executable, ROOT / "ort_comparison.py", "--engine", "onnxruntime:cpu", f"--model={model}",
             "--inputs", INPUTS, "--image-size", size]  # fmt: skip
     bare = [sys.executable, HERE / "bare.py", model, size, INPUTS, physical_cores()]
-    polygraphy = [options.polygraphy, "-m", "polygraphy", "run", model, "--onnxrt", "--onnxrt", "--iterations", INPUTS,
+    polygraphy = [options.polygraphy, "-c", POLYGRAPHY, "run", model, "--onnxrt", "--onnxrt", "--iterations", INPUTS,
                   "--input-shapes", f"inputs:[1,3,{size},{size}]"]  # fmt: skip
     with tempfile.TemporaryDirectory() as cache:
         first = {"bare": lambda: wall(bare), "first": lambda: wall(ours, NFNET_CACHE_DIR=cache)}
