@@ -13,8 +13,8 @@ from pathlib import Path
 
 import onnx
 import pytest
+from filelock import FileLock
 
-from fixtures import cache
 from fixtures.cache import FOLDER, VARIABLE, cache_folder, locked
 from fixtures.errors import CacheError, ModelError, UsageError
 from fixtures.nfnet import onnxfile, store
@@ -131,7 +131,7 @@ def test_a_lock_that_cannot_be_had_is_refused_and_faults_inside_pass_through(tmp
     check_refusal(caught, str(tmp_path / "file"))
     with pytest.raises(FileNotFoundError, match="mine"), locked(tmp_path / "model"):
         raise FileNotFoundError("mine")
-    lock = cache.FileLock(f"{tmp_path / 'model'}.lock")
+    lock = FileLock(f"{tmp_path / 'model'}.lock")
     with lock.acquire(timeout=0):
         assert lock.is_locked
 
