@@ -5,10 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from tests.harness.off import off
 
@@ -20,28 +17,6 @@ AGREE, DIFFER, NOT_JUDGED = 0, 1, 2
 def rows(text):
     """Lines of images: number, error in u, allowed, top-1, expected."""
     return re.findall(r"^ +(\d+) +(\S+) +(\S+) +(\d+) +(\d+) +\S+ +(\S*)$", text, re.MULTILINE)
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory):
-    """A classifier that is no NFNet: other names, a fixed batch and size, probabilities."""
-    weights = np.random.default_rng(0).standard_normal((10, 3 * 8 * 8)).astype(np.float32)
-    graph = helper.make_graph(
-        [
-            helper.make_node("Flatten", ["pixels"], ["flat"]),
-            helper.make_node("Gemm", ["flat", "w"], ["scores"], transB=1),
-            helper.make_node("Softmax", ["scores"], ["probabilities"]),
-        ],
-        "other",
-        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [4, 3, 8, 8])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [4, 10])],
-        [numpy_helper.from_array(weights, "w")],
-    )
-    path = tmp_path_factory.mktemp("other") / "other.onnx"
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 8
-    onnx.save(model, path)
-    return path
 
 
 def test_engines_that_agree(runner, tmp_path):
