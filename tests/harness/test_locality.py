@@ -26,6 +26,25 @@ from fixtures.truth.oracle import Oracle
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
 
 
+STAND_IN = """
+import numpy as np
+
+class Program:
+    def compile(self, target, **options):
+        print("compiled", target, options)
+    def run(self, feeds):
+        return [np.load("data.npz")["expected"]]
+
+def parse_onnx(path):
+    return Program()
+
+def quantize_fp16(program):
+    print("quantized")
+
+get_target, argument = str, np.asarray
+"""
+
+
 @pytest.fixture(scope="module")
 def laboratory(tmp_path_factory):
     """One for all."""
@@ -218,6 +237,24 @@ def test_a_report_shows_the_fault(laboratory, tmp_path):
     assert abs(first - second) < 1e-3 * first
     assert rest[0].startswith("migraphx ")
     assert found.summary in (folder / "README.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"precision": "fp16", "engine": "migraphx:gpu"}, ["quantized", "compiled gpu {'fast_math': False}", "fp16"]),
+        ({"precision": "int8", "fast_math": "True"}, ["compiled ref {'fast_math': True}", "fp32"]),
+    ],
+)
+def test_a_report_repeats_how_the_engine_compiled(laboratory, tmp_path, facts, said):
+    """Seen by a stand-in for MIGraphX's module; a precision that needs calibration is not claimed."""
+    found = explained(laboratory, SPEC, "fp32", bias_lost, "stages.1.0.conv2", report=tmp_path / "report", facts=facts)
+    (Path(found.folder) / "migraphx.py").write_text(STAND_IN)
+    command = [sys.executable, "repro.py"]
+    done = subprocess.run(command, cwd=found.folder, capture_output=True, text=True, check=True)
+    *told, last = done.stdout.splitlines()[2:]
+    assert told == said[:-1]
+    assert last.startswith(f"migraphx at {said[-1]} ")
 
 
 def test_what_is_not_finite_is_off(laboratory):
