@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from fixtures import hardware
 from fixtures.errors import SpeedError
 from fixtures.speed import baseline, environment
 from fixtures.speed.gate import INCONCLUSIVE, NOT_SLOWER, SLOWER, judge, judge_pairs, paired_ratio, ratio, undisturbed
@@ -269,6 +270,15 @@ def test_the_machine_is_read_from_the_kernels_files(machine, monkeypatch):
     assert facts["rocm"] == "6.4.0-1"
     assert "numpy" in facts
     assert environment.device_key({**facts, "cores": "96"}) == "amd-epyc-9654-96-gfx942-instinct-mi300x-304-units"
+
+
+def test_gpus_are_in_the_kernels_order(machine):
+    """Node 2 comes before node 10."""
+    for number, version in ((10, 110000), (2, 90402)):
+        node = machine / f"sys/class/kfd/kfd/topology/nodes/{number}/properties"
+        node.parent.mkdir()
+        node.write_text(f"gfx_target_version {version}\n")
+    assert [hardware.architecture(node) for node in hardware.gpu_nodes(machine)] == ["gfx942", "gfx942", "gfx1100"]
 
 
 def test_rocm_and_the_gpus_that_are_seen_may_be_told_by_variables(machine, monkeypatch):
