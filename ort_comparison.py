@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,11 +38,26 @@ EXAMPLES = """examples:
 
 exit code: 0 they agree, 1 they differ, 2 it could not be judged
 """
-INTERRUPTED = "could not judge: interrupted; the lines above hold"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the comparison; return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may be any bytes
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        print("could not judge: interrupted; the lines above hold", file=sys.stderr)
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:  # noqa: BLE001 - Python would end with 1, which says that they differ
+        traceback.print_exc()
+        print(f"could not judge: {type(error).__name__} in the suite itself -> report the lines above", file=sys.stderr)
+    return NOT_JUDGED
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         from fixtures.errors import SuiteError
 
@@ -49,19 +66,10 @@ def main(arguments: list[str] | None = None) -> int:
     except ImportError as error:
         print(f"a package is missing: {error} -> pip install -r {ROOT / 'requirements_nfnet.txt'}", file=sys.stderr)
         return NOT_JUDGED
-    except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
-        return NOT_JUDGED
     try:
         return _compare(options)
     except SuiteError as error:
         print(f"could not judge: {error}", file=sys.stderr)
-        return NOT_JUDGED
-    except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
-        return NOT_JUDGED
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NOT_JUDGED
 
 

@@ -1,11 +1,13 @@
 """The comparison from a shell: exit code 0 they agree, 1 they differ, 2 it could not be judged, with what to do."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.harness.off import off
 
@@ -130,6 +132,22 @@ def test_interrupted_is_not_judged(runner):
     done = runner.python("-c", off("raise KeyboardInterrupt"), *SMALL)
     assert done.code == NOT_JUDGED
     assert done.err.splitlines()[-1] == "could not judge: interrupted; the lines above hold"
+
+
+def test_a_fault_of_the_suite_is_no_difference(runner):
+    """Python's own exit code would say so."""
+    done = runner.python("-c", off("raise ValueError('strange')"), *SMALL)
+    assert done.code == NOT_JUDGED
+    assert "ValueError: strange" in done.err
+    assert done.err.splitlines()[-1] == "could not judge: ValueError in the suite itself -> report the lines above"
+
+
+def test_names_of_files_may_be_any_bytes(runner, tmp_path):
+    """What cannot be written is escaped."""
+    Image.new("RGB", (80, 80), "red").save(tmp_path / os.fsdecode(b"\xff.png"))
+    done = runner.compare(*SMALL, "--images", tmp_path)
+    assert done.code == AGREE, done.text
+    assert "udcff.png: agrees with ONNX Runtime" in done.out
 
 
 def test_interrupted_at_the_start(runner):
