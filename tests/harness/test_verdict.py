@@ -1,6 +1,5 @@
 """From two sets of outputs to passed or not, and the text that a reader gets."""
 
-import json
 import math
 
 import numpy as np
@@ -155,13 +154,6 @@ def test_blame_says_what_an_engine_did_instead_of_numbers():
     assert "engine NaN or Inf, " in blame(engine=verdict(LOGITS * np.nan), reference=good, sensitivity=0.0)
 
 
-def test_records_are_plain_json():
-    """Also where no number was computed."""
-    for found in (verdict(LOGITS), verdict(shifted(1.0)), verdict(np.full((32, 999), np.nan))):
-        record = json.loads(json.dumps(found.to_json(), allow_nan=False))
-        assert record["passed"] == found.passed
-
-
 def test_a_message_has_its_parts_in_order():
     """Case, got against allowed, worst values, hints, whose fault, where, how to repeat, what is saved."""
     found = verdict(np.roll(LOGITS, 1, axis=0))
@@ -173,7 +165,7 @@ def test_a_message_has_its_parts_in_order():
              "saved:"]  # fmt: skip
     at = [text.index(part) for part in parts]
     assert at == sorted(at)
-    assert len([line for line in text.splitlines() if line.count("e") or line.strip()]) < 100
+    assert max(map(len, text.splitlines())) <= 120
     assert "at fault" not in failure_message(found, reference="x")
 
 
