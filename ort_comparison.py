@@ -208,13 +208,12 @@ def _introduction(laboratory: Laboratory, case: Case, version: str) -> Iterator[
 
 def _explain(laboratory: Laboratory, case: Case, images: Any) -> None:
     """Print where it goes wrong; that it cannot be said changes no answer."""
-    from fixtures.errors import SuiteError
     from fixtures.explaining import explain_case
 
     try:
         found = explain_case(laboratory, case, images)
-    except SuiteError as error:
-        print(f"first wrong block: could not be explained: {error}")
+    except Exception as error:  # noqa: BLE001 - the comparison itself is what must be told
+        print(f"first wrong block: could not be explained: {error or type(error).__name__}")
         return
     print(found.table(), f"first wrong block: {found.summary}", sep="\n")
     if found.folder:

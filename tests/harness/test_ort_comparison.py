@@ -142,6 +142,14 @@ def test_a_fault_of_the_suite_is_no_difference(runner):
     assert done.err.splitlines()[-1] == "could not judge: ValueError in the suite itself -> report the lines above"
 
 
+def test_what_cannot_be_explained_changes_no_answer(runner):
+    """It is said, and the exit code stays that of the comparison."""
+    code = off("if len(results) > 1: raise ValueError('no more outputs')")
+    done = runner.python("-c", code, *SMALL, "--inputs", "1", "--explain")
+    assert done.code == AGREE, done.text
+    assert "first wrong block: could not be explained: no more outputs" in done.out
+
+
 def test_names_of_files_may_be_any_bytes(runner, tmp_path):
     """What cannot be written is escaped."""
     Image.new("RGB", (80, 80), "red").save(tmp_path / os.fsdecode(b"\xff.png"))
