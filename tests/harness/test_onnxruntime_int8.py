@@ -75,6 +75,17 @@ def test_without_images_nothing_is_quantised(laboratory):
         Oracle(path).evaluate({"inputs": laboratory.images(SPEC, 1)}, None, arithmetic("int8", NEAREST))
 
 
+def test_weights_with_two_hard_links_are_quantised(laboratory, tmp_path):
+    """As locality makes them for a model whose weights are in a file of their own; onnx itself refuses such a file."""
+    path, images = tmp_path / "model.onnx", laboratory.calibration(CASE)
+    onnx.save(
+        onnx.load(laboratory.model(SPEC).path), path, save_as_external_data=True, location="data", size_threshold=0
+    )
+    alone = quantised(path, images)
+    (tmp_path / "second").hardlink_to(tmp_path / "data")
+    assert quantised(path, images) == alone
+
+
 def test_images_that_do_not_fit_are_a_compile_error(laboratory):
     """With the quantiser's reason."""
     with pytest.raises(CompileError, match="quantisation failed: "):
