@@ -74,13 +74,14 @@ def test_faults_that_pass(site, url, tmp_path, moods, ranges):
     assert left(tmp_path) == ["net.onnx"]
 
 
-def test_another_version_in_between(site, url, tmp_path):
-    """A part of the old version is never continued with the new one."""
+@pytest.mark.parametrize("mood", ["good", "deaf to If-Range"])
+def test_another_version_in_between(site, url, tmp_path, mood):
+    """A part of the old version is never continued with the new one, even where the server would."""
     site.moods = ["cut", (500,), (500,), (500,)]
     with pytest.raises(FetchError):
         download(url, tmp_path, patience=QUICK)
     site.put("/models/net.onnx", BODY[::-1])
-    site.version = '"v2"'
+    site.version, site.moods = '"v2"', [mood]
     assert download(url, tmp_path, patience=QUICK).read_bytes() == BODY[::-1]
 
 
@@ -160,6 +161,16 @@ def test_nobody_is_there(tmp_path):
     """A closed port and a server without TLS."""
     with pytest.raises(FetchError, match=r"the connection failed \(ConnectionRefusedError.*3 times in a row"):
         download("http://127.0.0.1:9/net.onnx", tmp_path, patience=QUICK)
+
+
+@pytest.mark.parametrize("host", ["a..b", ".example.com", "a" * 70 + ".com", "*", "exa mple.com"])
+def test_a_host_that_cannot_be(site, url, tmp_path, host):
+    """Named, or led to by a server: it is said at once, not tried again."""
+    site.moods = [(302, {"Location": f"https://{host}/net.onnx"})]
+    for address in (f"https://{host}/net.onnx", url):
+        with pytest.raises(FetchError, match=r"no address: .* -> check the address"):
+            download(address, tmp_path, patience=QUICK)
+    assert len(site.asked) == 1
 
 
 def test_no_tls(site, tmp_path):
