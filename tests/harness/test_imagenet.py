@@ -120,4 +120,7 @@ def test_unusable_files_are_left_out_and_named(flat):
     assert [names for names, _ in batches] == [[NAMES[0]], [NAMES[2]]]
     assert {images.shape for _, images in batches} == {(1, 3, 64, 64)}
     assert [error.where for error in pictures.skipped] == [str(flat / NAMES[1])]
+    (flat / NAMES[2]).write_bytes(b"")
+    assert list(pictures.batches(NAMES[1:], 2)) == []
+    assert [error.what for error in pictures.skipped[1:]] == ["is no image that can be read", "is empty"]
     assert list(pictures.batches([], 4)) == []
