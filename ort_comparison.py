@@ -12,6 +12,7 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,9 +43,7 @@ exit code: 0 they agree, 1 they differ, 2 it could not be judged
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the comparison; return the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files may be any bytes
+    _speak_plainly()
     try:
         return _run(arguments)
     except KeyboardInterrupt:
@@ -71,6 +70,14 @@ def _run(arguments: list[str] | None) -> int:
     except SuiteError as error:
         print(f"could not judge: {error}", file=sys.stderr)
         return NOT_JUDGED
+
+
+def _speak_plainly() -> None:
+    """No name of a file stops the output; what Pillow warns of is an error of ours, or costs no image."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _parser() -> argparse.ArgumentParser:

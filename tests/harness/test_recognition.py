@@ -1,6 +1,8 @@
 """Photographs in, names out: from files and folders, judged against ONNX Runtime."""
 
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -105,6 +107,21 @@ def test_an_engine_that_differs(runner, folder, fault, words):
     assert words in done.out
     assert "disagrees with ONNX Runtime at fp32" in done.out
     assert done.out.splitlines()[-1].startswith("DIFFER: 1 of 1 images")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_any_name_of_a_file_can_be_told(runner, folder, tmp_path, encoding):
+    """Other scripts, and bytes that are no text; a damaged EXIF block is no news."""
+    image = Image.open(folder / "0-is-0.png")
+    image.convert("RGB").save(tmp_path / "猫.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
+    image.save(Path(os.fsdecode(b"%b/\xff.png" % os.fsencode(tmp_path))))
+    Path(os.fsdecode(b"%b/\xfe.png" % os.fsencode(tmp_path))).touch()
+    done = runner.compare(*CPU, "--images", tmp_path, env={"PYTHONIOENCODING": encoding})
+    assert done.code == AGREE, done.text
+    assert done.err == ""
+    assert f"{tmp_path}/{'猫' if 'utf' in encoding else ascii('猫')[1:-1]}.jpg: agrees" in done.out
+    assert f"{tmp_path}/\\udcff.png: agrees" in done.out
+    assert f"skipped: {tmp_path}/\\udcfe.png: is empty" in done.out
 
 
 def test_images_and_inputs_exclude_each_other(runner, folder):
