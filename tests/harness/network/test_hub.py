@@ -219,6 +219,26 @@ def test_a_download_that_fails_leaves_nothing(hub, weights, tmp_path):
     assert len(blobs(hub)) == 1
 
 
+def test_a_cache_that_cannot_be_written(hub, tmp_path):
+    """A file in the way: that is not the hub's fault."""
+    Path(hub.env["HF_HOME"]).mkdir()
+    Path(hub.env["HF_HUB_CACHE"]).touch()
+    (line,) = lines(hub, tmp_path)
+    assert line.startswith(f"CacheError {hub.env['HF_HUB_CACHE']}")
+    assert "the hub's cache cannot be written: Not a directory -> name another folder with $HF_HOME" in line
+
+
+def test_a_token_is_shown_to_the_hub_only(hub, tmp_path):
+    """Not to where it keeps its files, nor in an error."""
+    hub.env["HF_TOKEN"] = "hf_secret"  # noqa: S105 - no token at all
+    hub.moods = [(401,)]
+    refused, good = lines(hub, tmp_path, times=2)
+    assert "(status 401)" in refused
+    assert "secret" not in refused
+    assert good.startswith("good ")
+    assert {("/cdn/" in path, token) for path, token in hub.tokens} == {(False, "Bearer hf_secret"), (True, None)}
+
+
 @pytest.mark.parametrize("which", ["auto", "pretrained"])
 def test_a_cached_file_that_is_none(hub, runner, which):
     """By default the run goes on with seeded weights and says why; who asked for pretrained ones gets an error."""
