@@ -115,6 +115,7 @@ def test_imagenet_is_measured_kept_and_gone_on_with(runner, folder, tmp_path):
     assert first.code == 0, first.text
     assert re.search(r"top-1 .* of 5 images; the same answer as ONNX Runtime: 5; .*; 1 unusable images", first.out)
     assert f"\nleft out: {folder / synset_ids()[1] / '5.JPEG'} is no image that can be read\n" in first.out
+    assert f"\naccuracy: 6 images of {folder} for 1 cases, time: about 0 s, less where answers are kept\n" in first.out
     journals = sorted((tmp_path / "cache" / "accuracy").glob("*.jsonl"))
     assert [len(path.read_text().splitlines()) for path in journals] == [5, 5]
     engine = next(path for path in journals if "-b2-" in path.name)
@@ -206,13 +207,14 @@ def test_photographs_that_cannot_calibrate_cost_only_precisions_that_need_them(r
     assert f"\nleft out: and {len(left_out) - 10} more\n" in done.out
     done = runner.pytest(*PHOTOGRAPHS, "--precision", "int8", f"--imagenet={folder}")
     assert done.code == 1
-    assert "none of 3 images could be used; the first: is empty" in done.out
+    assert "int8 and fp8 cannot be calibrated: none of 3 images could be used; the first: is empty" in done.out
 
 
 def test_a_folder_without_classes_fails_with_the_reason(runner, tmp_path):
     """One line, with what the folder should hold."""
     (tmp_path / "empty").mkdir()
     done = runner.pytest(*PHOTOGRAPHS, f"--imagenet={tmp_path / 'empty'}")
+    assert f"\naccuracy: {tmp_path / 'empty'}: holds no images of known class -> " in done.out
     assert done.code == 1
     assert "empty: holds no images of known class -> one folder a synset (n01440764, ...), or" in done.out
 

@@ -71,7 +71,7 @@ def test_folders_that_cannot_be_used(folder, tmp_path):
         Calibration(tmp_path / "nowhere").images(FILE, SHAPE, None)
     for path in folder.rglob("*.png"):
         path.write_bytes(b"none")
-    with pytest.raises(ImageError, match="none of 8 images could be used"):
+    with pytest.raises(ImageError, match=r"cannot be calibrated: none of 8 images could be used; .* -> name a"):
         Calibration(folder).images(FILE, SHAPE, None)
 
 
