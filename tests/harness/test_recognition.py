@@ -201,11 +201,12 @@ def test_a_photograph_is_shown_and_prepared(laboratory, folder):
 def test_a_drawing_says_all(folder):
     """Names, probabilities and whether ONNX Runtime agrees; long names are cut."""
     answers = tuple(Answer(at, f"a rather long name of class number {at}", 0.5 / (at + 1)) for at in range(5))
-    picture = Picture("one", Image.open(folder / "0-is-0.png").convert("RGB"), np.zeros((3, 32, 32)))
+    name = r"$\one$.jpg"  # as it is, not as a formula
+    picture = Picture(name, Image.open(folder / "0-is-0.png").convert("RGB"), np.zeros((3, 32, 32)))
     for agrees, words in ((True, "agrees with ONNX Runtime"), (False, "DIFFERS from ONNX Runtime")):
         figure = draw([picture], [recognition.Recognition("one", answers, answers, agrees)])
         assert png(figure).startswith(b"\x89PNG")
         left, right = figure.axes
-        assert (left.get_title(), right.get_title()) == ("one", words)
+        assert (left.get_title(), right.get_title()) == (name, words)
         assert right.texts[0].get_text() == "50.0%"
         assert all(len(label.get_text()) <= 32 for label in right.get_yticklabels())
