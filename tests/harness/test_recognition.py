@@ -111,16 +111,18 @@ def test_an_engine_that_differs(runner, folder, fault, words):
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
 def test_any_name_of_a_file_can_be_told(runner, folder, tmp_path, encoding):
-    """Other scripts, and bytes that are no text; a damaged EXIF block is no news."""
+    """Other scripts, bytes that are no text, and orders to the terminal; a damaged EXIF block is no news."""
     image = Image.open(folder / "0-is-0.png")
     image.convert("RGB").save(tmp_path / "猫.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
     image.save(Path(os.fsdecode(b"%b/\xff.png" % os.fsencode(tmp_path))))
+    image.save(tmp_path / "\x1b[2J.png")
     Path(os.fsdecode(b"%b/\xfe.png" % os.fsencode(tmp_path))).touch()
     done = runner.compare(*CPU, "--images", tmp_path, env={"PYTHONIOENCODING": encoding})
     assert done.code == AGREE, done.text
     assert done.err == ""
     assert f"{tmp_path}/{'猫' if 'utf' in encoding else ascii('猫')[1:-1]}.jpg: agrees" in done.out
     assert f"{tmp_path}/\\udcff.png: agrees" in done.out
+    assert f"{tmp_path}/\\x1b[2J.png: agrees" in done.out
     assert f"skipped: {tmp_path}/\\udcfe.png: is empty" in done.out
 
 

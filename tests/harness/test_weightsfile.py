@@ -100,6 +100,7 @@ CHANGES = [
     (drop(*(f"stem.conv{i}.bias" for i in range(1, 5))),
      "4 missing (stem.conv1.bias, stem.conv2.bias, stem.conv3.bias, ...)"),
     (lambda arrays: arrays.update(momentum=np.zeros(3, np.float32)), "1 unknown (momentum)"),
+    (lambda arrays: arrays.update({"\x1b[2J": np.zeros(3, np.float32)}), r"1 unknown (\x1b[2J)"),
     (lambda arrays: arrays.update({"head.fc.weight": np.zeros((10, 192), np.float32)}),
      "1 of another shape (head.fc.weight [10, 192] instead of [1000, 192])"),
     (lambda arrays: arrays.update({"head.fc.bias": np.zeros(1000, float)}), "1 of another type (head.fc.bias F64)"),

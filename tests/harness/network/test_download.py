@@ -18,6 +18,7 @@ import pytest
 from fixtures.assets.address import check_url, file_name, redirected
 from fixtures.assets.download import PIECE, Patience, download, target_path
 from fixtures.errors import CacheError, FetchError
+from fixtures.origins import model_file
 
 ROOT = Path(__file__).parents[3]
 BODY = bytes(range(256)) * 4000 + b"end"  # 1 MB
@@ -155,6 +156,23 @@ def test_a_wrong_checksum(site, url, tmp_path):
     with pytest.raises(FetchError, match=f"has the checksum [0-9a-f]{{64}}, not {HASH}; it was thrown away"):
         download(url, tmp_path, sha256=HASH, patience=QUICK)
     assert left(tmp_path) == []
+
+
+def test_a_checksum_in_the_address(site, url, tmp_path):
+    """As pip spells it; a file that is there is held against it too, and fetched again where it differs."""
+    assert model_file(url, tmp_path).read_bytes() == BODY
+    path = model_file(f"{url}#sha256={HASH.upper()}", tmp_path)
+    assert path == target_path(url, tmp_path)
+    assert len(site.asked) == 1
+    path.write_bytes(BODY[::-1])
+    assert model_file(f"{url}#sha256={HASH}", tmp_path).read_bytes() == BODY
+    assert len(site.asked) == 2
+    with pytest.raises(FetchError, match=r"has the checksum .*; it was thrown away"):
+        model_file(f"{url}#sha256={64 * '0'}", tmp_path)
+    assert path.read_bytes() == BODY
+    for told in ("", "12", 64 * "x"):
+        with pytest.raises(FetchError, match="a SHA-256 has 64 hexadecimal digits -> give all of them, or none"):
+            model_file(f"{url}#sha256={told}", tmp_path)
 
 
 def test_nobody_is_there(tmp_path):
