@@ -179,8 +179,9 @@ def _case(options: argparse.Namespace) -> Case:
 def _model(options: argparse.Namespace, engine: str) -> ModelSpec:
     from fixtures.cache import cache_folder
     from fixtures.defaults import fitting_size, workload
+    from fixtures.digits import VARIANT
     from fixtures.origins import AUTO, Origins, model_file
-    from fixtures.recognition import usual_variant
+    from fixtures.recognition import instead, usual_variant
     from fixtures.records import ModelSpec
 
     cache = cache_folder(options.cache_dir)
@@ -188,11 +189,13 @@ def _model(options: argparse.Namespace, engine: str) -> ModelSpec:
         return ModelSpec(path=model_file(options.model, cache), size=options.image_size)
     because = "--seed is given" if options.seed else ""
     origins = Origins(options.weights, cache, seeded_because=because)
-    photographs = options.images and options.weights == AUTO
+    photographs = options.images and options.weights == AUTO and not options.variant
     usual = usual_variant(engine, origins) if photographs else workload(engine).models[0][0]
     variant = options.variant or origins.variants([usual])[0]
     origin = origins.of(variant)
     print(f"weights    {origin.weights} ({origin.why})")
+    if photographs and variant == VARIANT:
+        print(f"           {variant} reads handwritten digits; {instead(engine, origins)}")
     size = options.image_size or fitting_size(variant, engine)
     return ModelSpec(variant, None, size, options.seed, None, origin.weights, origin.path)
 

@@ -10,6 +10,7 @@ from importlib import util
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fixtures.nfnet.store import built_model
 from fixtures.precisions import precision
@@ -71,13 +72,17 @@ def test_into_a_running_case(hub, runner, tmp_path):
     assert len(hub.asked) == asked
 
 
-def test_from_a_shell(hub, runner, tmp_path):
-    """ort_comparison.py takes them too, and says so."""
-    words = ("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64", "--inputs", "1")
-    done = runner.compare(*words, env={**hub.env, "NFNET_CACHE_DIR": str(tmp_path)})
+@pytest.mark.parametrize("photographs", [False, True])
+def test_from_a_shell(hub, runner, tmp_path, photographs):
+    """ort_comparison.py takes them too, and says so; it asks for no other network than the one that was named."""
+    words = ("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64")
+    Image.new("RGB", (80, 70)).save(tmp_path / "black.png")
+    what = ("--images", tmp_path / "black.png") if photographs else ("--inputs", "1")
+    done = runner.compare(*words, *what, env={**hub.env, "NFNET_CACHE_DIR": str(tmp_path)})
     assert done.code == 0, done.text
     assert f"weights    pretrained ({REPOSITORY}, fetched now)" in done.out
     assert "test_nfnet@64+pretrained" in done.out
+    assert all(REPOSITORY in path for _, path, _ in hub.asked)
 
 
 @pytest.mark.skipif(util.find_spec("xdist") is None, reason="pytest-xdist is not installed: pip install pytest-xdist")
