@@ -210,6 +210,15 @@ def test_photographs_that_cannot_calibrate_cost_only_precisions_that_need_them(r
     assert "int8 and fp8 cannot be calibrated: none of 3 images could be used; the first: is empty" in done.out
 
 
+def test_what_is_left_out_depends_on_the_size(runner, folder):
+    """A sliver is enlarged to a few pixels or to too many: each size counts its own."""
+    Image.new("RGB", (70_000, 1)).save(folder / synset_ids()[0] / "sliver.png")
+    done = runner.pytest(*PHOTOGRAPHS, "--image-size", "32", f"--imagenet={folder}")
+    assert done.code == 0, done.text
+    lines = [line for line in done.out.splitlines() if "unusable images left out" in line]
+    assert [re.search(r"of (\d) images.* (\d) unusable", line).groups() for line in lines] == [("5", "2"), ("6", "1")]
+
+
 def test_a_folder_without_classes_fails_with_the_reason(runner, tmp_path):
     """One line, with what the folder should hold."""
     (tmp_path / "empty").mkdir()
