@@ -143,6 +143,27 @@ def test_by_default_a_bad_hub_costs_little(hub, runner, moods, words):
 
 
 @pytest.mark.parametrize(
+    ("mood", "asked"),
+    [((404,), True), ((401,), True), ((429, {"Retry-After": "60"}), False), ((500,), False)],
+    ids=lambda value: str(value[0] if isinstance(value, tuple) else value),
+)
+def test_one_file_that_is_refused_says_nothing_of_others(hub, runner, tmp_path, mood, asked):
+    """By default the next network is asked for too; a hub that is busy or broken is asked once a run."""
+    hub.moods = [mood]
+    code = f"""
+from pathlib import Path
+from fixtures.origins import Origins
+origins = Origins("auto", Path({str(tmp_path)!r}))
+print(*(origins.of(name).why for name in ("nf_regnet_b1", "test_nfnet")), sep="\\n")
+"""
+    done = runner.python("-c", code, env=hub.env)
+    first, second = done.out.splitlines()
+    assert first.startswith("no pretrained ones: ")
+    assert second == (f"{REPOSITORY}, fetched now" if asked else first.partition(": ")[2])
+    assert any(REPOSITORY in path for _, path, _ in hub.asked) == asked
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (JUDGE[3:5], f"HF_HUB_OFFLINE is set, and .* -> on a machine with network: {BY_HAND} .* then --weights=FILE"),
@@ -186,7 +207,7 @@ def test_refusals_of_the_hub(hub, tmp_path):
     ]  # fmt: skip
     said = lines(hub, tmp_path, times=len(texts) + 1)
     for line, text in zip(said, texts, strict=False):
-        assert line.startswith("FetchError ")
+        assert line.startswith(("FetchError ", "FileRefused "))
         assert text in line
     assert all(BY_HAND in line for line in said[:6])
     assert said[-1].startswith("good ")
