@@ -122,8 +122,18 @@ def test_a_devkit_without_its_table_is_refused(flat):
 def test_a_devkit_for_other_images_is_refused(flat):
     """A line an image, or none can be trusted."""
     devkit(flat, (1, 2), [(1, FIRST, "x"), (2, LAST, "y")])
-    with pytest.raises(ImageError, match="has 2 lines for 3 images -> the devkit's list is for all"):
+    with pytest.raises(ImageError, match=rf"has 2 lines, and {NAMES[2]} is the image of none -> give the images the"):
         imagenet.labelled(flat)
+    (flat / NAMES[2]).rename(flat / "cat.JPEG")
+    with pytest.raises(ImageError, match=r"cat\.JPEG is the image of none"):
+        imagenet.labelled(flat)
+
+
+def test_a_devkit_serves_a_part_of_the_images(flat):
+    """The image's own number says which line is its."""
+    devkit(flat, (1, 1, 2), [(1, FIRST, "x"), (2, LAST, "y")])
+    (flat / NAMES[0]).unlink()
+    assert imagenet.labelled(flat) == {NAMES[1]: 0, NAMES[2]: 999}
 
 
 @pytest.mark.parametrize(("text", "word"), [("1000", "1000"), ("cat", "cat"), ("", "")])
