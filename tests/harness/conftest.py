@@ -107,7 +107,7 @@ def runner(tmp_path_factory):
 @pytest.fixture(scope="session")
 def classifier(tmp_path_factory):
     """A classifier that is no NFNet: other names, a fixed batch and size, probabilities."""
-    weights = np.random.default_rng(0).standard_normal((10, 3 * 8 * 8)).astype(np.float32) / 8
+    weights = np.random.default_rng(0).standard_normal((10, 3 * 8 * 8)).astype(np.float32)
     graph = helper.make_graph(
         [
             helper.make_node("Flatten", ["pixels"], ["flat"]),
