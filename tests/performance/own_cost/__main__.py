@@ -2,7 +2,7 @@
 
     python tests/performance/own_cost build      # a model from weights, beside torch.onnx.export of timm's network
     python tests/performance/own_cost session    # those files in ONNX Runtime: making a session, and one run
-    .ci/with-migraphx python tests/performance/own_cost compile --variant test_nfnet --image-size 64
+    .ci/with-migraphx python tests/performance/own_cost compile --rounds 1
                                                  # those files in MIGraphX (built before, on a machine with PyTorch)
     python tests/performance/own_cost compare    # ort_comparison.py beside a bare script and Polygraphy
     python tests/performance/own_cost suite      # the default suite, twice: where its time goes
