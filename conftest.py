@@ -7,6 +7,7 @@ pytest_plugins = [
     "fixtures.plugin.checking",
     "fixtures.plugin.decisions",
     "fixtures.plugin.speed",
+    "fixtures.plugin.figures",
     "fixtures.plugin.duel",
     "fixtures.plugin.sweep",
 ]

@@ -6,9 +6,29 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[2]
+EXECUTE = """
+import sys
+import nbformat
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+
+class ThisPython(AsyncKernelManager):  # whatever kernels are installed for the user
+    @property
+    def kernel_spec(self):
+        words = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=words, language="python")
+
+source, target, folder = sys.argv[1:4]
+notebook = nbformat.read(source, as_version=4)
+manager = ThisPython(transport="ipc", connection_file=target + ".json")
+NotebookClient(notebook, km=manager, timeout=300, resources={"metadata": {"path": folder}}).execute()
+nbformat.write(notebook, target)
+"""
 SMALL = ("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64")
 
 
@@ -60,6 +80,19 @@ class Runner:
     def compare(self, *words, **options):
         """ort_comparison.py."""
         return self.python(ROOT / "ort_comparison.py", *words, **options)
+
+    def notebook(self, place, settings, env=None, timeout=120):
+        """Execute the notebook in a folder with some of its settings changed; return it with its outputs."""
+        notebook = nbformat.read(ROOT / "nfnet_inference.ipynb", as_version=4)
+        cell = next(cell for cell in notebook.cells if cell.id == "settings")
+        for name, value in settings.items():
+            assert f"{name} = None" in cell.source
+            cell.source = cell.source.replace(f"{name} = None", f"{name} = {value!r}")
+        nbformat.write(notebook, place / "in.ipynb")
+        own = {"IPYTHONDIR": str(place / "ipython"), "MPLCONFIGDIR": str(place / "mpl"), **(env or {})}
+        done = self.python("-c", EXECUTE, place / "in.ipynb", place / "out.ipynb", ROOT, env=own, timeout=timeout)
+        assert done.code == 0, done.text
+        return nbformat.read(place / "out.ipynb", as_version=4)
 
 
 @pytest.fixture(scope="session")

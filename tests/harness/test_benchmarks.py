@@ -33,8 +33,44 @@ def test_each_case_is_kept_with_what_was_timed(storage):
         assert facts["version"]
         assert facts["first_run_seconds"] > 0
         assert {"provider", "graph_optimization", "intra_op_threads"} <= set(facts["facts"])
+        assert 0 < facts["error_units"] < 100
         assert row["group"] == "test_nfnet@64"
         assert row["stats"]["rounds"] >= 3
+
+
+def test_each_case_is_kept_with_its_distance_from_the_floor(storage):
+    """Work, the floor in seconds, and the share of it; the peaks are the machine's."""
+    saved_run = json.loads(saved(storage).read_text())
+    peak = saved_run["machine_info"]["nfnet_peaks"]["onnxruntime:cpu"]
+    assert peak["operations"]["fp32"] > 0
+    one, two = (row["extra_info"]["roofline"] for row in saved_run["benchmarks"])
+    assert one["multiply_adds"] == saved_run["benchmarks"][0]["extra_info"]["multiply_adds"]
+    assert two["multiply_adds"] == 2 * one["multiply_adds"]
+    assert one["bytes"] < two["bytes"] < 2 * one["bytes"]  # weights are moved once a run
+    for row in saved_run["benchmarks"]:
+        found, median = row["extra_info"]["roofline"], row["extra_info"]["speed"]["percentiles"]["p50"]
+        assert found["percent"] == pytest.approx(100 * found["seconds"] / median)
+        assert found["device"] == peak["device"]
+
+
+def test_each_case_is_kept_with_its_memory(storage):
+    """Of this process, where the kernel tells; there is no GPU to have any."""
+    for row in json.loads(saved(storage).read_text())["benchmarks"]:
+        memory = row["extra_info"]["memory"]
+        assert memory["host_peak"] is None or memory["host_peak"] >= memory["host_before"] > 1 << 20
+        assert len(memory["devices"]) == len(memory["devices_before"])
+
+
+def test_what_has_no_floor_says_why(runner, tmp_path):
+    """A model of the user's, whose multiply-adds nobody counted; the table has a dash."""
+    model = next((runner.cache / "models").rglob("test_nfnet@64-fp32.onnx"))
+    report = tmp_path / "report.json"
+    done = runner.pytest("tests/performance/test_latency.py", "--engine", "onnxruntime:cpu", f"--model={model}",
+                         "--image-size", "64", "--precision", "fp32", "--batch", "1", "--speed-seconds", "0.2",
+                         f"--benchmark-json={report}")  # fmt: skip
+    assert done.code == 0, done.text
+    (row,) = json.loads(report.read_text())["benchmarks"]
+    assert "the model's multiply-adds were not counted" in row["extra_info"]["roofline"]["unknown"]
 
 
 def compare(runner, storage, limit):

@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fixtures.errors import ModelError
-from fixtures.modelfile import inspect
+from fixtures.modelfile import LARGE, external_files, inspect, read_header, weight
 
 FLOAT, HALF, INT64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64
 
@@ -168,3 +168,63 @@ def test_a_weight_without_a_location_is_refused(write):
     """An entry that names no file at all is refused like a missing file."""
     path = write(weighted(external(length=16)))
     refused(path, "is missing")
+
+
+# ---- weights inside the file, which are left there
+
+
+def large(kind):
+    """An array past the limit, and the tensor of ONNX."""
+    array = np.random.default_rng(1).integers(-9, 9, (2, LARGE)).astype(helper.tensor_dtype_to_np_dtype(kind))
+    return array, numpy_helper.from_array(array, "weight")
+
+
+@pytest.mark.parametrize("kind", [FLOAT, HALF, INT64, TensorProto.BFLOAT16, TensorProto.BOOL, TensorProto.UINT16])
+def test_large_weights_stay_in_the_file(write, kind):
+    """The header is small, and the values are found where it says, small ones among them in the header itself."""
+    array, tensor = large(kind)
+    model = weighted(tensor)
+    small = numpy_helper.from_array(np.arange(3, dtype=np.float32), "small")
+    model.graph.initializer.append(small)
+    path = write(model)
+    header = read_header(path)
+    assert header.ByteSize() < 1000
+    assert [entry.name for entry in header.graph.initializer] == ["weight", "small"]
+    for tensor, wanted in zip(header.graph.initializer, (array, np.arange(3)), strict=True):
+        found = weight(tensor, path.parent)
+        assert found.shape == wanted.shape
+        assert np.array_equal(found.astype(np.float64), wanted.astype(np.float64))
+    assert external_files(header, path) == ()
+
+
+def test_they_are_read_through_a_link(write, tmp_path):
+    """As the hub's cache gives files; the file that the link leads to has another name."""
+    array, tensor = large(FLOAT)
+    link = tmp_path / "link.onnx"
+    link.symlink_to(write(weighted(tensor)))
+    assert inspect(link).label == "link"
+    (entry,) = read_header(link).graph.initializer
+    assert np.array_equal(weight(entry, link.parent), array)
+
+
+def test_everything_but_the_weights_is_as_onnx_reads_it(write):
+    """Another order of fields, unknown ones, metadata: the same message."""
+    _, tensor = large(FLOAT)
+    model = weighted(tensor)
+    model.metadata_props.add(key="a", value="b")
+    model.graph.doc_string = "text"
+    tail = onnx.ModelProto(graph=onnx.GraphProto(name="graph"), domain="x").SerializeToString() + b"\xa8\x3e\x05"
+    path = write(model.SerializeToString() + tail)
+    ours, theirs = read_header(path), onnx.load(path)
+    for each in (ours, theirs):
+        del each.graph.initializer[:]
+    assert ours == theirs
+
+
+def test_a_weight_whose_file_is_gone_is_an_error(write):
+    """After the model was looked at."""
+    path = write(weighted(large(FLOAT)[1]))
+    (entry,) = read_header(path).graph.initializer
+    path.unlink()
+    with pytest.raises(ModelError, match=r"cannot read weight 'weight': .*No such file.* -> get or export it again"):
+        weight(entry, path.parent)

@@ -14,25 +14,6 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "nfnet_inference.ipynb"
 SHOWN = 3  # digits
 ANSWER = re.compile(r"^ {4} *(\d+\.\d)%  (\S+)$", re.MULTILINE)
-EXECUTE = """
-import sys
-import nbformat
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
-
-class ThisPython(AsyncKernelManager):  # whatever kernels are installed for the user
-    @property
-    def kernel_spec(self):
-        words = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=words, language="python")
-
-source, target, folder = sys.argv[1:]
-notebook = nbformat.read(source, as_version=4)
-manager = ThisPython(transport="ipc", connection_file=target + ".json")
-NotebookClient(notebook, km=manager, timeout=100, resources={"metadata": {"path": folder}}).execute()
-nbformat.write(notebook, target)
-"""
 
 
 def printed(notebook, cell_id):
@@ -44,15 +25,7 @@ def printed(notebook, cell_id):
 @pytest.fixture(scope="module")
 def executed(runner, tmp_path_factory):
     """The notebook with its outputs, on ONNX Runtime, which is everywhere, and without network."""
-    place = tmp_path_factory.mktemp("nb")
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    settings = next(cell for cell in notebook.cells if cell.id == "settings")
-    settings.source = settings.source.replace("ENGINE = None", 'ENGINE = "onnxruntime:cpu"')
-    nbformat.write(notebook, place / "in.ipynb")
-    own = {"IPYTHONDIR": str(place / "ipython"), "MPLCONFIGDIR": str(place / "mpl")}
-    done = runner.python("-c", EXECUTE, place / "in.ipynb", place / "out.ipynb", ROOT, env=own)
-    assert done.code == 0, done.text
-    return nbformat.read(place / "out.ipynb", as_version=4)
+    return runner.notebook(tmp_path_factory.mktemp("nb"), {"ENGINE": "onnxruntime:cpu"})
 
 
 def test_the_file_is_valid_and_clean():

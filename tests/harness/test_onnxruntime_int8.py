@@ -6,11 +6,12 @@ import pytest
 from onnx import TensorProto, helper
 from onnxruntime import quantization
 
+from fixtures.accuracy.calibration import SYNTHETIC
 from fixtures.engines import onnxruntime_int8
 from fixtures.engines.onnxruntime_engine import PROVIDER_OPTIONS, open_engine
 from fixtures.engines.onnxruntime_int8 import quantised, quantised_products
 from fixtures.errors import CompileError, OracleError, TreatmentError
-from fixtures.pipeline import CALIBRATION_IMAGES, Laboratory
+from fixtures.pipeline import Laboratory
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.truth.floors import NEAREST, arithmetic
 from fixtures.truth.oracle import Oracle
@@ -59,7 +60,7 @@ def test_the_same_images_calibrate_every_batch(laboratory):
         arrays = laboratory.calibration(Case("onnxruntime:cpu", SPEC, "int8", batch))
         rows = np.concatenate(arrays)
         assert {array.shape[0] for array in arrays} == {batch}
-        assert len(np.unique(rows, axis=0)) == CALIBRATION_IMAGES
+        assert len(np.unique(rows, axis=0)) == SYNTHETIC
     assert laboratory.calibration(Case("onnxruntime:cpu", SPEC, "fp32", 2)) == ()
 
 

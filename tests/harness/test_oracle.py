@@ -1,6 +1,9 @@
 """The float64 oracle against onnx's own reference evaluator, and against plain loops where that one is no help."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,9 +16,11 @@ from fixtures.nfnet.store import built_model
 from fixtures.nfnet.variants import VARIANTS
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec
+from fixtures.truth.floors import arithmetic
 from fixtures.truth.oracle import Oracle
 from tests.harness.evaluator import doubled, reference
 
+ROOT = Path(__file__).parents[2]
 CLOSE = 1e-12
 DEFAULTS_IN_FLOAT32 = 1e-7  # the evaluator has alpha = 0.2 and the like as the nearest float32
 RNG = np.random.default_rng(8)
@@ -86,6 +91,41 @@ def test_an_fp16_file_is_exact_on_its_own_weights(models):
     images = synthetic_images("half", (1, 3, 64, 64)).astype(np.float16).astype(np.float64)
     (want,) = reference(doubled(path)).run(None, {"inputs": images})
     assert distance(Oracle(path).evaluate({"inputs": images})["logits"], want) <= CLOSE
+
+
+def test_constants_that_are_not_kept_are_made_again(models, monkeypatch):
+    """Whether rounded ones fit in memory or not, in whatever order arithmetics come, the result is the same."""
+    path = models("test_nfnet", None, (64, 64))
+    images = synthetic_images("kept", (1, 3, 64, 64))
+    ways = [arithmetic(name, "nearest") for name in ("fp16", "bf16", "fp32", "fp16")]
+    kept = Oracle(path)
+    roomy = [kept.evaluate({"inputs": images}, None, way)["logits"] for way in ways]
+    monkeypatch.setattr("fixtures.truth.oracle.KEPT_BYTES", 100_000)
+    tight = Oracle(path)
+    for way, want in zip(ways, roomy, strict=True):
+        for _ in range(2):
+            assert np.array_equal(tight.evaluate({"inputs": images}, None, way)["logits"], want)
+    assert np.array_equal(roomy[0], roomy[-1])
+    assert not np.array_equal(roomy[0], roomy[1])
+
+
+def test_memory_stays_far_below_the_weights(models):
+    """Of 286 MB of weights a layer at a time is in memory; rounded ones are kept, up to a limit."""
+    path = models("dm_nfnet_f0", None, (32, 32))
+    code = (
+        "import resource, sys; from pathlib import Path; import numpy as np\n"
+        "from fixtures.truth.oracle import Oracle; from fixtures.modelfile import inspect; from fixtures.truth import "
+        "floors, oracle\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+        "inspect(Path(sys.argv[1])); truth = Oracle(Path(sys.argv[1])); feeds = {'inputs': np.zeros((1, 3, 32, 32))}\n"
+        "before = peak(); truth.evaluate(feeds); print(peak() - before)\n"
+        "oracle.KEPT_BYTES = 50 * 2**20; row = floors.arithmetic('fp16', 'nearest')\n"
+        "truth.evaluate(feeds, None, row); print(peak() - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, cwd=ROOT)
+    exact, rounded = map(float, done.stdout.split())
+    assert exact < 100
+    assert rounded < 200
 
 
 def single(tmp_path, kind, arrays, attributes, opset=20, outputs=1):

@@ -159,7 +159,7 @@ def test_collecting_loads_no_engine(runner, tmp_path):
     plugin.write_text(
         "import sys\n"
         "def pytest_collection_finish(session):\n"
-        "    print('LOADED', sorted({'onnxruntime', 'migraphx', 'torch'} & set(sys.modules)))\n"
+        "    print('LOADED', sorted({'onnxruntime', 'migraphx', 'torch', 'scipy.stats'} & set(sys.modules)))\n"
     )
     done = runner.pytest("--collect-only", "-q", plugin=plugin)
     assert done.code == 0, done.text

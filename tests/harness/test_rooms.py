@@ -44,8 +44,9 @@ ROOMS = {
                     "verdict"},
     "drawing": {"digits", "engines", "images", "pipeline", "recognition"},
     "report": {"verdict"},
-    "plugin": {"cache", "modelfile", "nfnet", "engines", "programs", "verdict", "speed", "report", "pipeline", "arguments",
-               "defaults", "assets", "origins", "accuracy", "images", "digits", "explaining", "locality"},
+    "plugin": {"cache", "modelfile", "nfnet", "engines", "programs", "verdict", "speed", "report", "pipeline",
+               "arguments", "defaults", "assets", "origins", "accuracy", "images", "digits", "explaining", "locality",
+               "meter"},
 }  # fmt: skip
 TOP_LEVEL = {
     "conftest.py", "tests", "fixtures", "pytest.ini", "requirements_nfnet.txt", "README.md", "ort_comparison.py",
@@ -112,11 +113,12 @@ def test_engines_do_not_know_each_other():
 
 
 def test_heavy_packages_are_not_imported_early():
-    """Building the plan and the help loads no engine."""
+    """Building the plan and the help loads no engine, and nothing else that takes long and is not used at once."""
     code = "import sys, fixtures.plugin.main, fixtures.plugin.options; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert not loaded & {"onnxruntime", "migraphx", "torch", "timm"}
+    assert not loaded & {"scipy.stats", "scipy.io", "matplotlib.figure", "requests", "huggingface_hub.file_download"}
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))

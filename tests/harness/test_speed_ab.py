@@ -15,7 +15,13 @@ import pytest
 from fixtures.errors import SpeedError
 from fixtures.plugin.timed import case_of
 from fixtures.records import Case, EngineOptions, ModelSpec
-from fixtures.speed.ab import FEWEST_PAIRS, Child, Installation, installation, interleave
+from fixtures.speed.ab import (
+    FEWEST_PAIRS,
+    Child,
+    Installation,
+    installation,
+    interleave,
+)
 from fixtures.speed.environment import foreign_seconds
 
 ROOT = Path(__file__).parents[2]

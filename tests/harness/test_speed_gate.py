@@ -121,7 +121,7 @@ def test_the_limits_are_a_table():
     assert threshold("anything").effect == threshold("anything").limit / 2
 
 
-def saved(folder, number=1, name="before", machine=None, rows=None):
+def saved(folder, number=1, name="before", machine=None, rows=None, when=""):
     """A file as pytest-benchmark writes it."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{number:04}_{name}.json"
@@ -130,7 +130,7 @@ def saved(folder, number=1, name="before", machine=None, rows=None):
         for key, value in (rows or {}).items()
     ]
     facts = {"cpu": "A", "cores": "2", "gpus": "none"} if machine is None else machine
-    path.write_text(json.dumps({"machine_info": {"nfnet": facts}, "benchmarks": extra}))
+    path.write_text(json.dumps({"machine_info": {"nfnet": facts}, "benchmarks": extra, "datetime": when}))
     return path
 
 
@@ -142,6 +142,14 @@ def test_a_baseline_is_found_by_name_number_or_path(tmp_path):
     assert baseline.find(tmp_path, "0001") == first
     assert baseline.find(tmp_path, "0001_a") == first
     assert baseline.find(tmp_path, str(first)) == first
+
+
+def test_the_newest_baseline_is_newest_by_time(tmp_path):
+    """Each version of Python counts its runs by itself, in a folder of its own."""
+    old = saved(tmp_path / "x" / "CPython-3.10", 9, "a", when="2025-01-01T00:00:00+00:00")
+    new = saved(tmp_path / "x" / "CPython-3.13", 1, "a", when="2025-02-01T00:00:00+00:00")
+    assert baseline.find(tmp_path, "") == baseline.find(tmp_path, "a") == new
+    assert baseline.find(tmp_path, "0009") == old
 
 
 def test_a_baseline_that_is_missing(tmp_path):
@@ -173,10 +181,33 @@ def test_a_file_that_is_no_baseline(tmp_path, text, reason):
         baseline.load(path)
 
 
+@pytest.mark.parametrize(
+    ("blocks", "foreign", "yards"),
+    [
+        ([], [], []),
+        ([1.0, 2.0], [0.0], []),
+        ([1.0, 2.0], [0.0, 0.0], [1.0]),
+        ([1.0], [0.0], [0.0]),
+        ([0.0], [0.0], []),
+        ([-1.0], [0.0], []),
+        ([float("nan")], [0.0], []),
+        ([float("inf")], [0.0], []),
+    ],
+)
+def test_blocks_that_cannot_be_are_no_baseline(tmp_path, blocks, foreign, yards):
+    """None at all, of two lengths, or numbers that are no times."""
+    path = saved(tmp_path, rows={"x": blocks})
+    run = json.loads(path.read_text())
+    run["benchmarks"][0]["extra_info"]["speed"].update(foreign=foreign, yard_ns=yards)
+    path.write_text(json.dumps(run))
+    with pytest.raises(SpeedError, match="not a saved run: ValueError: impossible blocks of x"):
+        baseline.load(path)
+
+
 def test_other_hardware_is_refused(tmp_path):
     """With the difference, and what to do."""
     known = baseline.load(saved(tmp_path, rows={"x": [1.0]}))
-    assert known.of("x") == baseline.Blocks((1.0,), (0.0,))
+    assert known.of("x") == baseline.Blocks((1.0,), (0.0,), (), "")
     known.check_hardware({"cpu": "A", "cores": "2", "gpus": "none", "kernel": "another"})
     with pytest.raises(SpeedError, match="other hardware: gpus: none there, gfx942 here -> save one on this machine"):
         known.check_hardware({"cpu": "A", "cores": "2", "gpus": "gfx942"})
@@ -184,16 +215,40 @@ def test_other_hardware_is_refused(tmp_path):
         known.of("y")
 
 
+def test_another_yardstick_is_no_baseline():
+    """Quotients of different things; without one on either side nanoseconds are compared."""
+    blocks = baseline.Blocks((6.0, 8.0), (0.0, 0.0), (2.0, 4.0), "a")
+    assert blocks.levels("a") == [3.0, 2.0]
+    assert baseline.Blocks((6.0,), (0.0,), (), "").levels("") == [6.0]
+    with pytest.raises(SpeedError, match="has another yardstick: a then, b now -> save one on this machine"):
+        blocks.levels("b")
+    with pytest.raises(SpeedError, match="none then, b now"):
+        baseline.Blocks((6.0,), (0.0,), (), "").levels("b")
+
+
+NODE = "sys/class/kfd/kfd/topology/nodes/1/properties"
+CARD = "sys/class/drm/renderD128/device"
+PROPERTIES = (
+    "gfx_target_version 90402\ndevice_id 29857\nsimd_count 1216\nsimd_per_cu 4\ndrm_render_minor 128\n"
+    "max_engine_clk_fcompute 2100\n"
+)
+
+
 @pytest.fixture
 def machine(tmp_path):
     """Files of a kernel with one GPU, as AMD's driver writes them."""
     for name, text in {
         "proc/cpuinfo": "processor : 0\nmodel name\t: AMD EPYC 9654\n",
+        "proc/meminfo": "MemTotal:       16777216 kB\n",
         "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "performance\n",
         "sys/class/kfd/kfd/topology/nodes/0/properties": "cpu_cores_count 96\ngfx_target_version 0\n",
-        "sys/class/kfd/kfd/topology/nodes/1/properties": "gfx_target_version 90402\nmax_engine_clk_fcompute 2100\n",
+        NODE: PROPERTIES,
+        f"{CARD}/power_dpm_force_performance_level": "auto\n",
+        f"{CARD}/mem_info_vram_total": "206141652992\n",
+        f"{CARD}/mem_info_vram_used": "1048576\n",
         "sys/module/amdgpu/version": "6.8.5\n",
         "opt/rocm/.info/version": "6.4.0-1\n",
+        "opt/other/.info/version": "7.0.0\n",
     }.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -201,14 +256,48 @@ def machine(tmp_path):
     return tmp_path
 
 
-def test_the_machine_is_read_from_the_kernels_files(machine):
+def test_the_machine_is_read_from_the_kernels_files(machine, monkeypatch):
     """No tool is run; what is not there stays empty."""
+    monkeypatch.delenv("ROCM_PATH", raising=False)
     facts = environment.facts(machine)
     assert (facts["cpu"], facts["governor"], facts["cpu_clock"]) == ("AMD EPYC 9654", "performance", "")
     assert (facts["gpus"], facts["gpu_clocks"], facts["gpu_driver"]) == ("gfx942", "2100 MHz", "6.8.5")
+    assert (facts["gpu_names"], facts["gpu_level"]) == ("Instinct MI300X (304 units)", "auto")
+    assert (facts["gpu_memory"], facts["memory"]) == ("192 GiB", "16 GiB")
     assert facts["rocm"] == "6.4.0-1"
     assert "numpy" in facts
-    assert environment.device_key({**facts, "cores": "96"}) == "amd-epyc-9654-96-gfx942"
+    assert environment.device_key({**facts, "cores": "96"}) == "amd-epyc-9654-96-gfx942-instinct-mi300x-304-units"
+
+
+def test_rocm_and_the_gpus_that_are_seen_may_be_told_by_variables(machine, monkeypatch):
+    """Both decide what runs."""
+    monkeypatch.setenv("ROCM_PATH", "/opt/other")
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "1")
+    facts = environment.facts(machine)
+    assert (facts["rocm"], facts["gpus_seen"]) == ("7.0.0", "HIP_VISIBLE_DEVICES=1")
+
+
+def test_equal_gpus_are_counted(machine):
+    """Eight cards still make the name of a folder; another card of the same architecture is other hardware."""
+    one = environment.facts(machine)
+    for at in range(2, 9):
+        path = machine / NODE.replace("/1/", f"/{at}/")
+        path.parent.mkdir()
+        path.write_text(PROPERTIES)
+    eight = environment.facts(machine)
+    assert (eight["gpus"], eight["gpu_names"]) == ("8 x gfx942", "8 x Instinct MI300X (304 units)")
+    other = {**one, "gpu_names": "Instinct MI325X (304 units)"}
+    assert environment.differences(one, other, environment.HARDWARE) == [
+        "gpu_names: Instinct MI325X (304 units) there, Instinct MI300X (304 units) here"
+    ]
+
+
+def test_memory_of_the_device_is_amdgpus_word(machine):
+    """Bytes in use a GPU; None where the driver does not tell, nothing without a GPU."""
+    assert environment.device_memory(machine) == [1 << 20]
+    (machine / CARD / "mem_info_vram_used").unlink()
+    assert environment.device_memory(machine) == [None]
+    assert environment.device_memory(machine / "elsewhere") == []
 
 
 def test_a_machine_that_tells_nothing(tmp_path):
@@ -222,6 +311,6 @@ def test_a_machine_that_tells_nothing(tmp_path):
 @pytest.mark.parametrize(("version", "name"), [("90402", "gfx942"), ("90010", "gfx90a"), ("110001", "gfx1101")])
 def test_architectures_have_their_usual_names(machine, version, name):
     """Minor and stepping are hexadecimal."""
-    path = machine / "sys/class/kfd/kfd/topology/nodes/1/properties"
-    path.write_text(f"gfx_target_version {version}\n")
-    assert environment.facts(machine)["gpus"] == name
+    (machine / NODE).write_text(f"gfx_target_version {version}\n")
+    facts = environment.facts(machine)
+    assert (facts["gpus"], facts["gpu_names"]) == (name, "device 0x0000 (? units)")

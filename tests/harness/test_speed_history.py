@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fixtures.speed.history import drift, histories, report, steps
+from fixtures.speed.history import ERROR_OF_A_RUN, LEAST_ERROR, drift, histories, report, steps
 
 NAMES = [f"{at:04}_nightly" for at in range(40)]
 
@@ -60,13 +60,45 @@ def test_slow_drift_is_seen():
     assert drift(past(1, [1.0, 1.2])) is None
 
 
-def test_histories_are_read_from_saved_runs(tmp_path):
-    """By benchmark, in the order of the runs' numbers; what has no blocks is left out."""
-    for at, value in ((2, 4.0), (1, 3.0)):
-        rows = [{"fullname": "a", "extra_info": {"speed": {"block_ns": [value, value, 9]}}},
-                {"fullname": "b", "extra_info": {}}]  # fmt: skip
-        (tmp_path / f"{at:04}_x.json").write_text(json.dumps({"benchmarks": rows}))
-    assert histories(tmp_path) == {"a": (["0001_x", "0002_x"], [3.0, 4.0])}
+@pytest.mark.parametrize("runs", [6, 20, 40])
+def test_an_engine_that_repeats_to_the_bit_has_steps_of_its_error(runs):
+    """Half as much again is one, though no run differs from its neighbours otherwise; one percent is none."""
+    half = runs // 2
+    (step,) = steps([2.0] * half + [3.0] * half, NAMES, ERROR_OF_A_RUN)
+    assert (step.run, step.change) == (NAMES[half], pytest.approx(0.5))
+    assert steps([2.0] * half + [2.02] * half, NAMES, ERROR_OF_A_RUN) == []
+    assert steps([2.0] * (runs - 2) + [3.0] * 2, NAMES, ERROR_OF_A_RUN)[0].run == NAMES[runs - 2]
+    assert drift([2.0] * runs, ERROR_OF_A_RUN) is None
+    assert steps([2.0] * runs, NAMES, ERROR_OF_A_RUN) == []
+
+
+def test_an_error_that_grows_slowly_is_told_and_one_that_hardly_does_is_not():
+    """Two percent a run over forty runs; a tenth of a percent over all of them."""
+    assert drift(1.02 ** np.arange(40), ERROR_OF_A_RUN).change == pytest.approx(1.02**39 - 1, rel=0.01)
+    assert drift(1.001 ** np.arange(40), ERROR_OF_A_RUN) is None
+
+
+def test_a_lucky_run_is_no_step_of_the_error():
+    """One run alone is an outlier."""
+    assert steps([2.0] * 9 + [9.0] + [2.0] * 10, NAMES, ERROR_OF_A_RUN) == []
+
+
+def saved(folder, at, benchmarks):
+    """A saved run with these facts of its benchmarks."""
+    rows = [{"fullname": name, "extra_info": facts} for name, facts in benchmarks.items()]
+    (folder / f"{at:04}_x.json").write_text(json.dumps({"benchmarks": rows}))
+
+
+def test_histories_are_told_apart():
+    """By benchmark, in the order of the runs' numbers; what has no blocks is left out, no error is nearly none."""
+    rows = [
+        ("0001_x", "a", {"speed": {"block_ns": [3.0, 3.0, 9]}, "error_units": 0.0}),
+        ("0001_x", "b", {}),
+        ("0002_x", "a", {"speed": {"block_ns": [4.0]}, "error_units": None}),
+        ("0003_x", "a", {"error_units": 2}),
+    ]
+    assert histories(rows) == {"a": (["0001_x", "0002_x"], [3.0, 4.0])}
+    assert histories(rows, ERROR_OF_A_RUN) == {"a": (["0001_x", "0003_x"], [LEAST_ERROR, 2.0])}
 
 
 def test_the_report_names_what_changed(tmp_path):
@@ -74,6 +106,24 @@ def test_the_report_names_what_changed(tmp_path):
     assert report(tmp_path) == ["no change in 0 benchmarks over 0 runs"]
     for at in range(1, 21):
         values = {"steady": 5.0, "broken": 5.0 if at < 11 else 6.0, "creeping": 5.0 * 1.01**at}
-        rows = [{"fullname": key, "extra_info": {"speed": {"block_ns": [value]}}} for key, value in values.items()]
-        (tmp_path / f"{at:04}_x.json").write_text(json.dumps({"benchmarks": rows}))
+        saved(tmp_path, at, {key: {"speed": {"block_ns": [value]}} for key, value in values.items()})
     assert report(tmp_path) == ["broken: +20.0% since 0011_x", "creeping: +20.8% over all runs, slowly"]
+
+
+def test_the_report_tells_speed_and_accuracy_apart(tmp_path):
+    """As fast as ever, and worse since the eleventh run; the other creeps; each run passed by itself."""
+    for at in range(1, 21):
+        errors = {"worse": 1.0 if at < 11 else 1.5, "creeping": 1.02**at, "steady": 1.0 + 0.01 * (at > 10)}
+        facts = {key: {"speed": {"block_ns": [7.0]}, "error_units": value} for key, value in errors.items()}
+        saved(tmp_path, at, facts)
+    assert report(tmp_path) == ["worse: error +50.0% since 0011_x", "creeping: error +45.7% over all runs, slowly"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"benchmarks": [{"fullname": "a"}]}'])
+def test_a_file_that_is_no_run_is_left_out_and_named(tmp_path, text):
+    """The others are read all the same."""
+    saved(tmp_path, 1, {"a": {"speed": {"block_ns": [1.0]}}})
+    (tmp_path / "0002_y.json").write_text(text)
+    first, second = report(tmp_path)
+    assert first.startswith("0002_y.json was left out, it is no saved run: ")
+    assert second == "no change in 1 benchmarks over 1 runs"

@@ -4,6 +4,7 @@ import argparse
 import json
 import shutil
 import xml.etree.ElementTree as ET
+from importlib import util
 
 import pytest
 
@@ -81,10 +82,17 @@ def test_a_saved_run_knows_its_machine_and_its_blocks(before):
 
 
 def test_a_run_that_is_not_slower_passes_and_is_saved(runner, storage):
-    """Held against a past that was a hundred times slower."""
-    rewrite(storage, scaled(100))
+    """Held against a past that was a hundred times slower, on another kernel, which is said."""
+
+    def change(saved):
+        scaled(100)(saved)
+        saved["machine_info"]["nfnet"]["kernel"] = "0.1"
+
+    rewrite(storage, change)
     done = run(runner, storage, "--speed-gate=before", "--benchmark-save=after", batch="1,2")
     assert done.code == 0, done.text
+    assert "differs: kernel: 0.1 there, " in done.out
+    assert "is not saved" not in done.out
     assert "not slower: -9" in done.out
     assert list(storage.rglob("0002_after.json"))
 
@@ -95,6 +103,8 @@ def test_a_slower_run_fails_its_tests_and_is_not_saved(runner, storage, tmp_path
     def change(saved):
         scaled(0.01)(saved)
         saved["machine_info"]["nfnet"]["onnxruntime"] = "0.1"
+        for row in saved["benchmarks"]:
+            row["extra_info"]["facts"]["intra_op_threads"] = "99"
 
     rewrite(storage, change)
     junit, report = tmp_path / "junit.xml", tmp_path / "report.json"
@@ -108,6 +118,7 @@ def test_a_slower_run_fails_its_tests_and_is_not_saved(runner, storage, tmp_path
         assert "limit 5 %" in text
         assert "0001_before.json" in text
         assert "differs: onnxruntime: 0.1 there, " in text
+        assert "differs: engine's intra_op_threads: 99 there, " in text
     assert found[COMPLETE] is None
     assert "this run is not saved: it did not pass" in done.out
     assert not list(storage.rglob("*_after.json"))
@@ -119,7 +130,7 @@ def test_too_few_samples_are_inconclusive_and_say_what_would_settle_it(runner, s
 
     def change(saved):
         for row in saved["benchmarks"]:
-            for name in ("block_ns", "foreign"):
+            for name in ("block_ns", "foreign", "yard_ns"):
                 row["extra_info"]["speed"][name] = row["extra_info"]["speed"][name][:1]
 
     rewrite(storage, change)
@@ -171,6 +182,11 @@ def test_other_hardware_is_refused_before_anything_runs(runner, storage):
     [
         (("--speed-gate=never",), "no saved run never: it has 0001_before"),
         (("--speed-gate=before", "--benchmark-disable"), "cannot judge where benchmarks are disabled"),
+        pytest.param(
+            ("--speed-gate=before", "-n", "2"),
+            "cannot judge where benchmarks are disabled",
+            marks=pytest.mark.skipif(util.find_spec("xdist") is None, reason="pip install pytest-xdist"),
+        ),
     ],
 )
 def test_what_cannot_be_judged_is_a_usage_error(runner, storage, words, text):

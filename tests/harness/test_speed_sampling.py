@@ -5,7 +5,18 @@ import itertools
 
 import pytest
 
-from fixtures.speed.sampling import LEAST_SAMPLES, SECOND, TICKS_A_SAMPLE, Plan, block, resolution, sample
+from fixtures.speed.sampling import (
+    BLOCK_CALLS,
+    LEAST_SAMPLES,
+    SECOND,
+    TICKS_A_SAMPLE,
+    Plan,
+    block,
+    block_length,
+    resolution,
+    sample,
+)
+from fixtures.speed.yardstick import yardstick
 
 
 class Clock:
@@ -31,14 +42,16 @@ def steady(nanoseconds):
 
 
 def test_the_budget_ends_it():
-    """Two seconds of a call of ten milliseconds, in sixteen blocks or so."""
+    """Two seconds of a call of ten milliseconds, in twenty blocks or so."""
     clock = Clock(steady(10_000_000))
     taken = sample(clock.work, Plan(seconds=2.0), clock)
     assert taken.settled
     assert taken.warmup_calls == 20  # 0.2 s
     assert taken.calls == 1
     assert 2.0 <= taken.seconds < 2.2
-    assert 14 <= len(taken.blocks) <= 16
+    assert 18 <= len(taken.blocks) <= 20
+    assert taken.yards == ()
+    assert taken.levels == taken.block_ns
     assert set(taken.block_ns) == {10_000_001.0}
     assert len(taken.per_call_ns) == sum(map(len, taken.blocks))
 
@@ -108,6 +121,39 @@ def test_a_block_takes_its_time():
     clock = Clock(steady(30), tick=0)
     assert block(clock.work, 2, 100, clock) == (60, 60)
     assert block(clock.work, 1, 0, clock) == (30,)
+
+
+@pytest.mark.parametrize(("call", "length"), [(7e6, 0.1), (2e8, BLOCK_CALLS * 0.2), (99e9, 2.0)])
+def test_blocks_have_some_calls_where_time_allows(call, length):
+    """A call of milliseconds, a slow one, and one that is longer than the budget bears."""
+    assert block_length(call, seconds=0.1, most=2.0) == pytest.approx(length * SECOND)
+
+
+def test_a_yardstick_stands_beside_each_block():
+    """The machine becomes half as fast: blocks do, in yardsticks they do not; the call after a yardstick is dropped."""
+    clock = Clock(steady(0))
+
+    def work(nanoseconds):
+        def call():
+            clock.now += nanoseconds * (1 + (clock.now > SECOND))
+
+        return call
+
+    taken = sample(work(10_000_000), Plan(seconds=2.0, yardstick=work(1_000_000)), clock)
+    assert len(taken.yards) == len(taken.blocks)
+    assert max(taken.block_ns) == pytest.approx(2 * min(taken.block_ns), rel=0.01)
+    assert (
+        sum(level == pytest.approx(10, rel=0.01) for level in taken.levels) >= len(taken.levels) - 1
+    )  # one is in both
+    assert len(taken.blocks[0]) == 9
+
+
+def test_what_runs_on_processors_has_a_yardstick():
+    """A GPU's moods are its own."""
+    assert yardstick("migraphx:gpu") is None
+    assert yardstick("onnxruntime:migraphx") is None
+    for engine in ("onnxruntime:cpu", "migraphx:ref", "migraphx:cpu"):
+        yardstick(engine)()
 
 
 def test_the_real_clock_has_a_step():

@@ -1,5 +1,6 @@
 """The end of a sweep: one table, one plot."""
 
+import re
 import xml.etree.ElementTree as ET
 from types import SimpleNamespace
 
@@ -9,18 +10,46 @@ from fixtures.plugin.sweep import NO_PLOT, points
 from fixtures.speed.sweep import Point, lines, plot, table
 
 POINTS = [
-    Point("ort fp32", 8, 0.010, 0.011, 0.012, 0.05),
+    Point("ort fp32", 8, 0.010, 0.011, 0.012, 0.05, (), 1.5, 41.26),
     Point("ort fp32", 1, 0.002, 0.003, 0.004, 0.1, ("two modes, 9.0% apart",)),
     Point("migraphx fp16", 1, 0.001, 0.001, 0.001, 0.0),
 ]
 
 
 def test_the_table_marks_the_best_batch_and_what_is_unstable():
-    """A row a case, by batch; a line of one batch has no best."""
-    _, first, second, third = table(POINTS)
-    assert first.split() == ["migraphx", "fp16", "1", "1.000", "1.000", "1.000", "0.0%", "1000.0"]
-    assert second.endswith("500.0  two modes, 9.0% apart")
-    assert third.endswith("800.0  best")
+    """A block a line, a row a batch; a line of one batch has no best; what is not known is a dash."""
+    head, *rows = table(POINTS)
+    assert head.split() == [
+        "batch",
+        "p50",
+        "ms",
+        "p90",
+        "ms",
+        "p99",
+        "ms",
+        "spread",
+        "images/s",
+        "first",
+        "s",
+        "of",
+        "peak",
+    ]
+    assert [row.split() for row in rows] == [
+        ["migraphx", "fp16"],
+        ["1", "1.000", "1.000", "1.000", "0.0%", "1000.0", "-", "-"],
+        ["ort", "fp32"],
+        ["1", "2.000", "3.000", "4.000", "10.0%", "500.0", "-", "-"],
+        ["two", "modes,", "9.0%", "apart"],
+        ["8", "10.000", "11.000", "12.000", "5.0%", "800.0", "1.500", "41.3%", "best"],
+    ]
+
+
+def test_the_table_fits_a_narrow_terminal():
+    """80 columns, with the longest name of a line and a run of minutes."""
+    name = "onnxruntime:migraphx-eca_nfnet_l3@1024x1024+opset20+pretrained-bf16-fast_math"
+    why = ("drift of +133.0% between its first and last third",)
+    slow = [Point(name, batch, 100.0, 200.0, 300.0, 2.5, why, 999.0, 100.0) for batch in (512, 1024)]
+    assert max(map(len, table(slow))) <= 80
 
 
 def test_the_plot_is_a_picture(tmp_path):
@@ -40,9 +69,14 @@ def test_only_latencies_without_errors_are_points():
     def row(name, **changes):
         return SimpleNamespace(**{"name": name, "extra_info": info, "has_error": False, **changes})
 
+    more = {**info, "first_run_seconds": 0.5, "roofline": {"percent": 7.0}}
     rows = [row("test_latency[e-m-fp32-b4]"), row("test_latency[e-m-fp16-b4]", has_error=True),
-            row("test_latency[e-m-bf16-b4]", extra_info={}), row("test_device_latency[e-m-fp32-b4]")]  # fmt: skip
-    assert list(points(SimpleNamespace(benchmarks=rows))) == [Point("e-m-fp32", 4, 0.1, 0.2, 0.3, 0.0)]
+            row("test_latency[e-m-bf16-b4]", extra_info={}), row("test_others[e-m-fp32-b4]"), row("test_latency"),
+            row("test_device_latency[e-m-b1-fp16-b4-fast_math]", extra_info=more)]  # fmt: skip
+    assert list(points(SimpleNamespace(benchmarks=rows))) == [
+        Point("e-m-fp32", 4, 0.1, 0.2, 0.3, 0.0),
+        Point("e-m-b1-fp16-fast_math (device)", 4, 0.1, 0.2, 0.3, 0.0, (), 0.5, 7.0),
+    ]
 
 
 def test_a_sweep_ends_with_a_table_and_a_plot(runner):
@@ -51,7 +85,30 @@ def test_a_sweep_ends_with_a_table_and_a_plot(runner):
     done = runner.small(*words)
     assert done.code == 0, done.text
     assert "latency and throughput, host to host" in done.out
+    assert "Rounds" not in done.out  # of pytest-benchmark's table: a sweep ends with one
+    assert re.search(r"^peak of onnxruntime:cpu: \d+ threads, .* GFLOP/s, .* GB/s$", done.out, re.MULTILINE)
+    rows = re.findall(r"^ +([12])(?: +[\d.]+){3} +[\d.]+%(?: +[\d.]+){2} +[\d.]+%(  best)?$", done.out, re.MULTILINE)
+    assert sorted(rows) in ([("1", ""), ("2", "  best")], [("1", "  best"), ("2", "")])
     assert NO_PLOT in done.out or list((runner.cache / "sweeps").glob("*.svg"))
+
+
+def test_whoever_asks_for_pytest_benchmarks_table_has_it(runner):
+    """Beside ours."""
+    words = ("tests/performance/test_latency.py", "--precision", "fp32", "--batch", "1", "--speed-seconds", "0.2")
+    done = runner.small(*words, "--benchmark-columns=min,rounds")
+    assert done.code == 0, done.text
+    assert "Rounds" in done.out
+    assert "latency and throughput, host to host" in done.out
+
+
+def test_other_benchmarks_keep_their_table(runner, tmp_path):
+    """A user's own, which has no case."""
+    path = tmp_path / "test_own.py"
+    path.write_text("def test_own(benchmark):\n    benchmark(int)\n")
+    done = runner.pytest(path, "--rootdir", tmp_path, "-c", "pytest.ini", "--benchmark-max-time=0.01")
+    assert done.code == 0, done.text
+    assert "test_own" in done.out
+    assert "Rounds" in done.out
 
 
 def test_without_matplotlib_there_is_no_plot(runner, tmp_path):

@@ -3,10 +3,10 @@
     python tests/performance/power.py record --seconds 900   # ONNX Runtime beside itself, on this machine as it is
     python tests/performance/power.py judge                  # trials from the recording: table, power.json, power.svg
 
-Recorded are three sessions of one model in turns: two alike, and one that is really made 5 % slower by waiting busily.
-A trial is a window of that recording, at most a minute of sampling; the second session's times are multiplied by the
-slowdown of the trial. Whether that is honest is seen from the third session: it is judged like the others, beside the
-second one at 5 %.
+Recorded are three sessions of one model in turns with the yardstick: two alike, and one that is really made 5 % slower
+by waiting busily. A trial takes at most a minute of sampling: one window of that recording for two installations in
+turns, two windows that do not overlap for a saved run and a later one. The second session's times are multiplied by the
+slowdown of the trial. Whether that is honest is seen from the third session, which is judged like the second one.
 """
 
 import argparse
@@ -27,16 +27,18 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from fixtures.cache import cache_folder
 from fixtures.pipeline import Laboratory
 from fixtures.records import Case, ModelSpec
+from fixtures.speed.ab import BLOCK_SECONDS
 from fixtures.speed.environment import facts, foreign_seconds
 from fixtures.speed.gate import QUIET, SLOWER, judge, judge_pairs, undisturbed
 from fixtures.speed.sampling import SECOND, typical
 from fixtures.speed.thresholds import threshold
+from fixtures.speed.yardstick import yardstick
 
-PLAIN, TWIN, SLOWED = range(3)
+PLAIN, TWIN, SLOWED, YARD = range(4)
+SIDES = 4
 INJECTED = 0.05
 SLOWDOWNS = (0.0, 0.02, 0.03, 0.05, 0.08, 0.1)
-WINDOW_SECONDS = 90.0  # three sessions in turns: 60 seconds of sampling for the two that are compared
-BLOCK_SECONDS = 0.25
+WINDOW_SECONDS = {"in turns": 120.0, "apart": 60.0}  # of four in turns: each is sampled for a quarter of it
 TRIALS = 100
 CHECKS = {f"pytest-benchmark {word}": parse_compare_fail(word) for word in ("min:5%", "mean:5%")}
 
@@ -66,7 +68,7 @@ def record(case, seconds, path):
     """Blocks of the three sessions in random order, round by round, into ``path``."""
     laboratories = [Laboratory(cache_folder()) for _ in range(3)]
     calls = [program(laboratory, case) for laboratory in laboratories]
-    calls[SLOWED] = slowed(calls[SLOWED])
+    calls = [*calls[:SLOWED], slowed(calls[SLOWED]), yardstick(case.engine)]
     for call in calls * 20:
         call()
     rows, samples, order = [], [], random.Random(0)  # noqa: S311  no secret
@@ -74,7 +76,7 @@ def record(case, seconds, path):
     begun = time.perf_counter_ns()
     while (now := time.perf_counter_ns()) - begun < seconds * SECOND:
         print(f"\r{(now - begun) / SECOND:.0f} of {seconds:g} s", end="", flush=True)
-        for side in order.sample(range(3), 3):
+        for side in order.sample(range(SIDES), SIDES):
             start, before, first = time.perf_counter_ns(), foreign_seconds(), len(samples)
             while not len(samples) > first or time.perf_counter_ns() - start < BLOCK_SECONDS * SECOND:
                 at = time.perf_counter_ns()
@@ -94,37 +96,37 @@ class Recording:
     """Blocks by session; those of one index were taken in one round."""
 
     start: np.ndarray  # of each round
-    typical: np.ndarray  # (sessions, rounds), nanoseconds
+    typical: np.ndarray  # (sides, rounds), nanoseconds
     mean: np.ndarray
     foreign: np.ndarray  # share of the processors that others used, the round's mean
     about: dict
 
-    def windows(self, rng, count, apart):
-        """Slices of a window and of another one, the same unless ``apart``: then they do not overlap."""
-        room = self.start[-1] - WINDOW_SECONDS
+    def windows(self, rng, count, setting):
+        """Slices of a window and of another one, the same ``in turns``; ``apart`` they do not overlap."""
+        apart, width = setting == "apart", WINDOW_SECONDS[setting]
         while count:
-            first, second = rng.uniform(0, room, 2)
-            if apart and abs(first - second) < WINDOW_SECONDS:
+            first, second = rng.uniform(0, self.start[-1] - width, 2)
+            if apart and abs(first - second) < width:
                 continue
             count -= 1
-            yield self._slice(first), self._slice(second if apart else first)
+            yield self._slice(first, width), self._slice(second if apart else first, width)
 
-    def _slice(self, begin):
-        return slice(*np.searchsorted(self.start, (begin, begin + WINDOW_SECONDS)))
+    def _slice(self, begin, width):
+        return slice(*np.searchsorted(self.start, (begin, begin + width)))
 
 
 def load(path):
     """A recording from its file."""
     with np.load(path) as saved:
         rows, samples, about = saved["rows"], saved["samples"], json.loads(str(saved["about"]))
-    rounds = len(rows) // 3
+    rounds = len(rows) // SIDES
     ends = np.cumsum(rows[:, 2].astype(int))
-    fast, mean = np.empty((3, rounds)), np.empty((3, rounds))
-    for at in range(3 * rounds):
+    fast, mean = np.empty((SIDES, rounds)), np.empty((SIDES, rounds))
+    for at in range(SIDES * rounds):
         part = samples[ends[at] - int(rows[at, 2]) : ends[at]]
-        fast[int(rows[at, 0]), at // 3], mean[int(rows[at, 0]), at // 3] = typical(part), part.mean()
-    shares = rows[: 3 * rounds, 3].reshape(rounds, 3).mean(axis=1)
-    return Recording(rows[: 3 * rounds : 3, 1], fast, mean, shares, about)
+        fast[int(rows[at, 0]), at // SIDES], mean[int(rows[at, 0]), at // SIDES] = typical(part), part.mean()
+    shares = rows[: SIDES * rounds, 3].reshape(rounds, SIDES).mean(axis=1)
+    return Recording(rows[: SIDES * rounds : SIDES, 1], fast, mean, shares, about)
 
 
 def verdict(recording, baseline, run, limit):
@@ -133,15 +135,18 @@ def verdict(recording, baseline, run, limit):
     return judge(new, old, limit, tuple(filter(None, (why, why_then)))).outcome
 
 
-def trials(recording, slowdown, *, apart, other=TWIN, count=TRIALS):
+def trials(recording, slowdown, setting, *, other=TWIN, count=TRIALS):
     """How each method judged ``count`` windows: method -> outcome -> how often."""
     found = {name: Counter() for name in ("the gate", *CHECKS)}
     limit = threshold(recording.about["case"])
-    for first, second in recording.windows(np.random.default_rng(7), count, apart):
+    for first, second in recording.windows(np.random.default_rng(7), count, setting):
         old, new = recording.typical[PLAIN, first], recording.typical[other, second] * (1 + slowdown)
-        found["the gate"][
-            verdict(recording, (first, old), (second, new), limit) if apart else judge_pairs(new, old, limit).outcome
-        ] += 1
+        if setting == "in turns":
+            outcome = judge_pairs(new, old, limit).outcome
+        else:
+            yards = recording.typical[YARD, first], recording.typical[YARD, second]
+            outcome = verdict(recording, (first, old / yards[0]), (second, new / yards[1]), limit)
+        found["the gate"][outcome] += 1
         stats = [
             {"min": fast.min(), "mean": mean.mean()}
             for fast, mean in (
@@ -158,22 +163,22 @@ def experiment(recording):
     return {
         "about": {**recording.about, "window_seconds": WINDOW_SECONDS, "trials": TRIALS,
                   "foreign": np.percentile(recording.foreign, (10, 50, 90)).round(3).tolist()},
-        "in turns": {str(slowdown): trials(recording, slowdown, apart=False) for slowdown in SLOWDOWNS},
-        "apart": {str(slowdown): trials(recording, slowdown, apart=True) for slowdown in SLOWDOWNS},
-        "really slowed by 0.05, in turns": trials(recording, 0.0, apart=False, other=SLOWED),
+        **{setting: {str(slowdown): trials(recording, slowdown, setting) for slowdown in SLOWDOWNS}
+           for setting in WINDOW_SECONDS},
+        "really slowed by 0.05": {setting: trials(recording, 0.0, setting, other=SLOWED) for setting in WINDOW_SECONDS},
     }  # fmt: skip
 
 
 def table(found):
     """Lines: how often each method called each slowdown slower."""
-    for setting in ("in turns", "apart"):
+    for setting in WINDOW_SECONDS:
         yield f"called slower, of {TRIALS} ({setting})    " + "".join(f"{value:>8.0%}" for value in SLOWDOWNS)
         for name in ("the gate", *CHECKS):
             counts = (found[setting][str(value)][name] for value in SLOWDOWNS)
             yield f"  {name:<36}" + "".join(f"{count.get(SLOWER, 0):>8}" for count in counts)
         counts = (found[setting][str(value)]["the gate"] for value in SLOWDOWNS)
         yield f"  {'the gate, inconclusive':<36}" + "".join(f"{count.get('inconclusive', 0):>8}" for count in counts)
-    yield f"really slowed by 5 %, in turns: {found['really slowed by 0.05, in turns']['the gate']}"
+        yield f"  really slowed by 5 %: {found['really slowed by 0.05'][setting]['the gate']}"
     yield f"others used of the processors (10, 50, 90 % of the rounds): {found['about']['foreign']}"
 
 
@@ -182,7 +187,7 @@ def plot(found, path):
     from matplotlib.figure import Figure  # noqa: PLC0415  only to draw
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, setting in zip(figure.subplots(1, 2, sharey=True), ("in turns", "apart"), strict=True):
+    for axes, setting in zip(figure.subplots(1, 2, sharey=True), WINDOW_SECONDS, strict=True):
         for name in ("the gate", *CHECKS):
             power = [found[setting][str(value)][name].get(SLOWER, 0) for value in SLOWDOWNS]
             axes.plot([100 * value for value in SLOWDOWNS], power, marker="o", label=name)

@@ -2,6 +2,9 @@
 
 import hashlib
 import re
+import shutil
+import ssl
+import subprocess
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,18 +31,19 @@ class Site:
     asked: list = field(default_factory=list)  # (method, path, range)
     version: str = '"v1"'
     port: int = 0
+    scheme: str = "http"
     env: dict = field(default_factory=dict)  # that points the hub's library here
     let_go: threading.Event = field(default_factory=threading.Event)
 
     @property
     def root(self):
         """Address of the server."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     @property
     def store(self):
         """Address of the server as another host, where the hub keeps contents."""
-        return f"http://127.0.0.2:{self.port}"
+        return f"{self.scheme}://127.0.0.2:{self.port}"
 
     def put(self, path, body, *, promised=None):
         """A file, and what the hub promises as its checksum."""
@@ -168,10 +172,13 @@ def site():
 
 
 @contextmanager
-def serving():
-    """A server until the block ends."""
+def serving(tls=None):
+    """A server until the block ends; with TLS where a server's context is given."""
     with Server(("127.0.0.1", 0), Handler) as hub, Server(("127.0.0.2", hub.server_port), Handler) as store:
-        store.site = hub.site = site = Site(port=hub.server_port)
+        store.site = hub.site = site = Site(port=hub.server_port, scheme="https" if tls else "http")
+        if tls:
+            for server in (hub, store):
+                server.socket = tls.wrap_socket(server.socket, server_side=True)
         threads = [threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True) for server in (hub, store)]
         for thread in threads:
             thread.start()
@@ -191,6 +198,40 @@ def weights():
 @pytest.fixture
 def hub(site, weights, tmp_path):
     """The server with test_nfnet's weights, and the environment that points to it."""
+    return as_hub(site, weights, tmp_path)
+
+
+@pytest.fixture
+def safe_site(certificate):
+    """The server with TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+    with serving(context) as site:
+        yield site
+
+
+@pytest.fixture
+def safe_hub(safe_site, weights, tmp_path):
+    """The hub with TLS."""
+    return as_hub(safe_site, weights, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """A certificate of this machine that nobody has signed, and its key beside it."""
+    folder, openssl = tmp_path_factory.mktemp("certificate"), shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("the openssl command, which makes certificates, is not installed")
+    words = (openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=nfnet test",
+             "-addext", "subjectAltName=IP:127.0.0.1,IP:127.0.0.2",
+             "-addext", "keyUsage=critical,digitalSignature,keyCertSign",
+             "-keyout", folder / "key.pem", "-out", folder / "certificate.pem")  # fmt: skip
+    subprocess.run(words, check=True, capture_output=True)
+    return folder / "certificate.pem"
+
+
+def as_hub(site, weights, tmp_path):
+    """The server's files and environment of the hub."""
     site.put(FILE, weights)
     site.put(CONTENTS, weights)
     site.env = {
