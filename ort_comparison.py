@@ -190,6 +190,8 @@ def _introduction(laboratory: Laboratory, case: Case, version: str) -> Iterator[
     yield from (f"output     {output}" for output in model.outputs)
     yield f"engine     {case.engine} {version} at {case.precision}, batch {case.batch}"
     yield f"           {', '.join(f'{key}={value}' for key, value in program.facts.items())}"
+    if how := laboratory.obtained.get(case.id):
+        yield f"program    {how}"
     if precision(case.precision).calibrated:
         yield f"calibrated {laboratory.calibrating.describe(case.model)}"
     yield f"reference  {REFERENCE} {laboratory.engine(REFERENCE).version} at fp32, no graph optimisation"
