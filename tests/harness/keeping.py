@@ -19,9 +19,9 @@ class Keeping(OnnxRuntimeEngine):
         return {"engine": self.name, "version": self.version}
 
 
-def keeping():
+def keeping(kind=Keeping):
     """The engine on the processor."""
-    return Keeping(onnxruntime, "cpu", "CPUExecutionProvider")
+    return kind(onnxruntime, "cpu", "CPUExecutionProvider")
 
 
 def order(engine, cache, **changes):

@@ -15,20 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import external_data_helper
 
-from fixtures import engines
+from fixtures.cache import file_sha256
 from fixtures.engines import migraphx_engine
-from fixtures.errors import CacheError, CompileError, EngineUnavailable, ModelError
+from fixtures.errors import CacheError, CompileError, EngineUnavailable
 from fixtures.inputs import synthetic_images
 from fixtures.plugin.policy import absent
-from fixtures.programs import order as ordering
 from fixtures.programs.entry import Entry
 from fixtures.programs.eviction import evict
 from fixtures.programs.programs import KEPT, LOADED, NOT_KEPT, Programs
-from fixtures.records import EngineOptions
 from tests.harness.keeping import Keeping, keeping, order
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +87,7 @@ def forged(entry, data=None, **changes):
     shutil.copy(entry.program, entry.unfinished)
     if data is not None:
         entry.unfinished.write_bytes(data)
-        record = replace(record, bytes=len(data), sha256=ordering.content_sha256(entry.unfinished))
+        record = replace(record, bytes=len(data), sha256=file_sha256(entry.unfinished))
     entry.write(record)
 
 
@@ -121,7 +117,7 @@ def test_an_engine_without_identity_has_nothing_kept(cache, folder):
         def identity(self):
             return None
 
-    plain = order(Plain(keeping()._runtime, "cpu", "CPUExecutionProvider"), cache)
+    plain = order(keeping(Plain), cache)
     assert had(plain, folder) == ""
     assert not folder.exists()
 
@@ -133,7 +129,7 @@ def test_an_engine_that_cannot_say_what_it_is_compiles(cache, folder):
         def identity(self):
             raise CacheError("nobody knows")
 
-    nameless = order(Nameless(keeping()._runtime, "cpu", "CPUExecutionProvider"), cache)
+    nameless = order(keeping(Nameless), cache)
     assert had(nameless, folder) == f"{NOT_KEPT}: nobody knows"
     assert not folder.exists()
 
@@ -143,81 +139,6 @@ def test_what_cannot_be_compiled_is_not_hidden(cache, folder):
     with pytest.raises(CompileError, match="fp8"):
         Programs(folder).program(order(keeping(), cache, precision="fp8"))
     assert [path.suffix for path in folder.iterdir()] == [".lock"]
-
-
-# ---- what decides a program
-
-
-CHANGES = {
-    "shape": {"shape": (2, 3, 32, 32)},
-    "precision": {"precision": "fp16"},
-    "options": {"options": EngineOptions(fast_math=True)},
-    "calibration": {"calibration": (np.ones((1, 3, 32, 32), np.float32),)},
-}
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_what_is_asked_decides(wanted, engine, cache, name):
-    """Each by its own fact; nothing else moves."""
-    one, other = wanted.facts(), order(engine, cache, **CHANGES[name]).facts()
-    assert [key for key in one if one[key] != other[key]] == [name]
-
-
-@pytest.mark.parametrize(
-    "other", [np.full((1, 3, 32, 32), 2, np.float32), np.ones((1, 3, 32, 32)), np.ones((2, 3, 32, 16), np.float32)]
-)
-def test_calibration_counts_by_content_type_and_shape(cache, other):
-    """The same images are the same."""
-    keys = [
-        order(keeping(), cache, calibration=(images,)).facts()["calibration"]
-        for images in (*CHANGES["calibration"]["calibration"], np.ones((1, 3, 32, 32), np.float32), other)
-    ]
-    assert keys[0] == keys[1] != keys[2]
-
-
-def test_the_model_counts_with_the_files_beside_it(wanted, tmp_path):
-    """A weight changes in the file, or in one beside it; where the file lies does not count."""
-    moved = replace(wanted, model=Path(shutil.copy(wanted.model, tmp_path / "moved.onnx")))
-    assert moved.facts() == wanted.facts()
-    model = onnx.load(wanted.model)
-    outside = tmp_path / "outside" / "model.onnx"
-    outside.parent.mkdir()
-    onnx.save(model, outside, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    beside = replace(wanted, model=outside)
-    before = beside.facts()["model"]
-    assert before.count(",") == 1
-    weights = outside.with_name("weights.bin")
-    weights.write_bytes(bytes([weights.read_bytes()[0] ^ 1]) + weights.read_bytes()[1:])
-    assert beside.facts()["model"] != before
-    external_data_helper.load_external_data_for_model(model, str(outside.parent))
-    model.graph.initializer[0].raw_data = bytes(len(model.graph.initializer[0].raw_data))
-    onnx.save(model, moved.model)
-    assert moved.facts()["model"] != wanted.facts()["model"]
-
-
-def test_the_suites_own_code_counts(wanted, monkeypatch, tmp_path):
-    """What it let pass once is not let pass for ever."""
-    before = ordering._fingerprint()
-    shutil.copytree(Path(engines.__file__).parent, tmp_path / "engines")
-    monkeypatch.setattr(engines, "__file__", str(tmp_path / "engines" / "__init__.py"))
-    assert ordering._fingerprint.__wrapped__() == before == wanted.facts()["suite"]
-    (tmp_path / "engines" / "registry.py").write_text("changed")
-    assert ordering._fingerprint.__wrapped__() != before
-
-
-def test_a_model_that_cannot_be_read_is_the_models_error(wanted, folder, tmp_path):
-    """As if nothing was ever kept."""
-    with pytest.raises(ModelError, match=r"gone\.onnx: no such model file"):
-        Programs(folder).program(replace(wanted, model=tmp_path / "gone.onnx"))
-
-
-def test_a_weight_file_that_is_gone_is_told(wanted, tmp_path):
-    """By its name."""
-    outside = tmp_path / "model.onnx"
-    onnx.save(onnx.load(wanted.model), outside, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    (tmp_path / "weights.bin").unlink()
-    with pytest.raises(CacheError, match=r"weights\.bin: the model cannot be read: No such file"):
-        replace(wanted, model=outside).facts()
 
 
 # ---- entries that are not what they should be
@@ -383,9 +304,8 @@ class Interrupted(Keeping):
 
 def test_an_interrupt_leaves_no_entry(cache, folder):
     """Nor a lock that is held; the next one is compiled, kept and leaves nothing unfinished."""
-    interrupted = Interrupted(keeping()._runtime, "cpu", "CPUExecutionProvider")
     with pytest.raises(KeyboardInterrupt):
-        Programs(folder).program(order(interrupted, cache))
+        Programs(folder).program(order(keeping(Interrupted), cache))
     wanted = order(keeping(), cache)
     assert Entry(folder, wanted.facts()).read() is None
     assert had(wanted, folder) == KEPT
