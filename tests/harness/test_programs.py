@@ -274,14 +274,32 @@ def test_a_read_only_folder_still_serves_what_it_has(cache):
         shutil.rmtree(place)
 
 
-def test_a_full_disk_costs_time_only(wanted, folder):
+def on_a_full_disk(save):
+    """A program's ``save`` where files end after a few bytes; for nothing else, as MIGraphX prints through a file."""
+
+    def saved(path):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+        try:
+            save(path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return saved
+
+
+def test_a_full_disk_costs_time_only(engine, wanted, folder, monkeypatch):
     """The file ends where the disk does; nothing is left of it, and the program runs."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    try:
+    prepare = engine.prepare
+
+    def prepared(*words, **more):
+        program = prepare(*words, **more)
+        program.save = on_a_full_disk(program.save)
+        return program
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "prepare", prepared)
         how = had(wanted, folder)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert how.startswith(f"{NOT_KEPT}: ")
     assert [path.suffix for path in folder.iterdir()] == [".lock"]
     assert had(wanted, folder) == KEPT
