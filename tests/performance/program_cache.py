@@ -1,6 +1,7 @@
 """How much sooner is a program there that was kept? On the bare engine, and with all that the cache checks.
 
-    python tests/performance/program_cache.py [--engine migraphx:ref] [variant ...]
+    python tests/performance/program_cache.py                            # migraphx:ref, two variants, fp32 and fp16
+    python tests/performance/program_cache.py --engine migraphx:gpu --precision fp16 --rounds 1 dm_nfnet_f3
 
 Each round compiles and keeps a program, then loads it, so that a busy machine slows both. Ratios are medians over the
 rounds: *engine* parses, quantises and compiles over the engine's own loading; *cache* is all that a run waits for,
@@ -23,7 +24,6 @@ from fixtures.pipeline import Laboratory
 from fixtures.programs.programs import KEPT, LOADED, Programs
 from fixtures.records import Case, ModelSpec
 
-ROUNDS = 5
 STAGES = ("parse_seconds", "quantize_seconds", "compile_seconds")
 
 
@@ -38,10 +38,10 @@ def timed(laboratory, case, how):
     return taken, program.costs
 
 
-def measured(laboratory, case):
-    """The ratios of each round, and the size of the program."""
+def measured(laboratory, case, rounds):
+    """The ratios of the median round, and the size of the program."""
     rows = []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         shutil.rmtree(laboratory.programs.folder, ignore_errors=True)
         first, made = timed(laboratory, case, KEPT)
         second, kept = timed(laboratory, case, LOADED)
@@ -55,6 +55,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--engine", default="migraphx:ref")
     parser.add_argument("--migraphx")
+    parser.add_argument("--precision", action="append")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("variants", nargs="*", default=["digits_nfnet", "dm_nfnet_f0"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -63,9 +65,9 @@ def main():
         with laboratory:
             for name in options.variants:
                 spec = ModelSpec(name, size=fitting_size(name, options.engine))
-                for precision in ("fp32", "fp16"):
+                for precision in options.precision or ("fp32", "fp16"):
                     case = Case(options.engine, spec, precision, 1)
-                    (engine, cache, first), size = measured(laboratory, case)
+                    (engine, cache, first), size = measured(laboratory, case, options.rounds)
                     ratios = f"{engine:>6.1f} {cache:>6.1f}   {first - 1:.0%} more"
                     print(f"{case.id:<44} {size / 1e6:>6.1f}  {'':>13} {ratios}", flush=True)
 
