@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +25,16 @@ sys.path.insert(0, str(ROOT))
 
 AGREE, DIFFER, NOT_JUDGED = 0, 1, 2
 EXAMPLES = """examples:
-  python3 ort_comparison.py                                    the best MIGraphX target there is, ten images
-  python3 ort_comparison.py --model resnet50.onnx              any classification model with one image input
-  python3 ort_comparison.py --engine migraphx:gpu --precision fp16 --variant dm_nfnet_f3
-  python3 ort_comparison.py --images cat.jpg photographs/      what they show, and whether both say so
-  python3 ort_comparison.py --engine onnxruntime:cpu           without MIGraphX: optimised against plain ONNX Runtime
+  the best MIGraphX target there is, ten images:
+    python3 ort_comparison.py
+  any classification model with one image input:
+    python3 ort_comparison.py --model resnet50.onnx
+  half precision on a GPU:
+    python3 ort_comparison.py --engine migraphx:gpu --precision fp16
+  what photographs show, and whether both say so:
+    python3 ort_comparison.py --images cat.jpg photographs/
+  without MIGraphX, optimised against plain ONNX Runtime:
+    python3 ort_comparison.py --engine onnxruntime:cpu
 
 exit code: 0 they agree, 1 they differ, 2 it could not be judged
 """
@@ -35,6 +42,22 @@ exit code: 0 they agree, 1 they differ, 2 it could not be judged
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the comparison; return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may be any bytes
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        print("could not judge: interrupted; the lines above hold", file=sys.stderr)
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:  # noqa: BLE001 - Python would end with 1, which says that they differ
+        traceback.print_exc()
+        print(f"could not judge: {type(error).__name__} in the suite itself -> report the lines above", file=sys.stderr)
+    return NOT_JUDGED
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         from fixtures.errors import SuiteError
 
@@ -48,16 +71,11 @@ def main(arguments: list[str] | None = None) -> int:
     except SuiteError as error:
         print(f"could not judge: {error}", file=sys.stderr)
         return NOT_JUDGED
-    except KeyboardInterrupt:
-        print("could not judge: interrupted; the lines above hold", file=sys.stderr)
-        return NOT_JUDGED
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return NOT_JUDGED
 
 
 def _parser() -> argparse.ArgumentParser:
     from fixtures import arguments
+    from fixtures.defaults import workload
     from fixtures.engines.registry import KNOWN
     from fixtures.precisions import BY_NAME
 
@@ -65,17 +83,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Compare MIGraphX with ONNX Runtime on random images or on photographs.", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    usual, small = (workload(engine).models[0][0] for engine in ("migraphx:gpu", "migraphx:ref"))
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--model", metavar="FILE|URL", type=arguments.model_source,
         help="ONNX classification model, or an https address that is fetched once",
     )  # fmt: skip
-    what.add_argument(
-        "--variant",
-        metavar="NAME",
-        type=arguments.one_variant,
-        help="NFNet to build (default: dm_nfnet_f0; test_nfnet on migraphx:ref)",
-    )
+    what.add_argument("--variant", metavar="NAME", type=arguments.one_variant,
+                      help=f"NFNet to build (default: {usual}; {small} on migraphx:ref)")  # fmt: skip
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--inputs", metavar="N", type=arguments.whole(1, "inputs"), default=10,
                        help="number of random images (default: 10)")  # fmt: skip
@@ -143,19 +158,19 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _case(options: argparse.Namespace) -> Case:
-    from fixtures.engines.registry import default_engines
+    from fixtures.arguments import check_building
+    from fixtures.engines.registry import default_engines, engine_status
     from fixtures.errors import EngineUnavailable
     from fixtures.records import Case, EngineOptions
 
-    engine = options.engine
-    if engine is None:
-        best = default_engines(options.migraphx)[-1]
-        if not best.usable:
-            cure = f"{best.cure}; or judge ONNX Runtime alone: --engine onnxruntime:cpu"
-            raise EngineUnavailable(best.missing or "", where=best.name, cure=cure)
-        engine = best.name
+    check_building(model=options.model, weights=options.weights, seed=options.seed)
+    named = options.engine is not None
+    status = engine_status(options.engine, options.migraphx) if named else default_engines(options.migraphx)[-1]
+    if status.missing:  # before weights are fetched for it
+        cure = status.cure if named else f"{status.cure}; or judge ONNX Runtime alone: --engine onnxruntime:cpu"
+        raise EngineUnavailable(status.missing, where=status.name, cure=cure)
     settings = EngineOptions(options.fast_math, options.exhaustive_tune, threads=options.threads)
-    return Case(engine, _model(options, engine), options.precision, options.batch, settings)
+    return Case(status.name, _model(options, status.name), options.precision, options.batch, settings)
 
 
 def _model(options: argparse.Namespace, engine: str) -> ModelSpec:
@@ -199,13 +214,12 @@ def _introduction(laboratory: Laboratory, case: Case, version: str) -> Iterator[
 
 def _explain(laboratory: Laboratory, case: Case, images: Any) -> None:
     """Print where it goes wrong; that it cannot be said changes no answer."""
-    from fixtures.errors import SuiteError
     from fixtures.explaining import explain_case
 
     try:
         found = explain_case(laboratory, case, images)
-    except SuiteError as error:
-        print(f"first wrong block: could not be explained: {error}")
+    except Exception as error:  # noqa: BLE001 - the comparison itself is what must be told
+        print(f"first wrong block: could not be explained: {error or type(error).__name__}")
         return
     print(found.table(), f"first wrong block: {found.summary}", sep="\n")
     if found.folder:
@@ -245,15 +259,14 @@ def _compare_images(laboratory: Laboratory, case: Case, count: int, *, explain: 
         verdict = laboratory.judge(case, actual, expected, images=part)
         if not (verdict.passed or first):
             first, suspect, fault = verdict, part, laboratory.blame(case, part, actual, expected)
-        if not verdict.images:
-            failed += min(case.batch, count - start)
-            continue
-        for row in verdict.images[: count - start]:
-            good = verdict.stage != "nonfinite" and row.image not in verdict.failing_images
-            failed += not good
-            print(f"{start + row.image:>5}  {row.relative_l2 / verdict.unit:>10.3g}  {verdict.budget.units:>7.3g}  "
-                  f"{row.top1_actual:>5}  {row.top1_expected:>8}  {row.margin:>7.1e}  {'' if good else 'DIFFERS'}",
-                  flush=True)  # fmt: skip
+        rows = verdict.images[: count - start]
+        off = sum(row.image in verdict.failing_images for row in rows) if rows else min(case.batch, count - start)
+        failed += max(off, not verdict.passed)  # what only fills the batch may not be wrong either
+        for row in rows:
+            allowed = verdict.budget.allows(row.image) / verdict.unit
+            print(f"{start + row.image:>5}  {row.relative_l2 / verdict.unit:>10.3g}  {allowed:>7.3g}  "
+                  f"{row.top1_actual:>5}  {row.top1_expected:>8}  {row.margin:>7.1e}  "
+                  f"{'DIFFERS' if row.image in verdict.failing_images else ''}", flush=True)  # fmt: skip
     if first:
         print(failure_message(first, reference="ONNX Runtime at fp32", fault=fault))
     if explain:

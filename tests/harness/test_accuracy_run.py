@@ -13,7 +13,9 @@ import termios
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from fixtures.images.labels import synset_ids
@@ -122,6 +124,69 @@ def test_imagenet_is_measured_kept_and_gone_on_with(runner, folder, tmp_path):
     assert len(engine.read_text().splitlines()) == 5
     third = runner.pytest(*words, "--imagenet-images", "2", f"--cache-dir={tmp_path / 'other'}")
     assert re.search(r"of [12] images", third.out)
+
+
+def linear(path, batch):
+    """Write a network of one matrix, its weights beside it; return them."""
+    pixels, scores = ("x", TensorProto.FLOAT, [batch, 3, 8, 8]), ("y", TensorProto.FLOAT, [batch, 1000])
+    weights = np.random.default_rng(0).standard_normal((1000, 3 * 8 * 8)).astype(np.float32)
+    nodes = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("Gemm", ["flat", "w"], ["y"], transB=1)]
+    graph = helper.make_graph(
+        nodes, "linear", [helper.make_tensor_value_info(*pixels)], [helper.make_tensor_value_info(*scores)],
+        [numpy_helper.from_array(weights, "w")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path, save_as_external_data=True, location="weights", size_threshold=0)
+    return weights
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_model_that_fixes_its_batch_is_asked_in_such_batches(runner, folder, tmp_path, batch):
+    """Right answers pass; wrong ones are explained, by ONNX Runtime and the oracle at that batch too."""
+    linear(tmp_path / "linear.onnx", batch)
+    words = (ACCURACY, "--engine", "onnxruntime:cpu", f"--model={tmp_path / 'linear.onnx'}", "--precision", "fp32",
+             "--batch", str(batch), f"--imagenet={folder}")  # fmt: skip
+    done = runner.pytest(*words, f"--cache-dir={tmp_path / 'good'}")
+    assert done.code == 0, done.text
+    plugin = tmp_path / "turned_around.py"
+    plugin.write_text(FAULT.format(fault="changed = changed[:, ::-1]"))
+    done = runner.pytest(*words, f"--cache-dir={tmp_path / 'bad'}", plugin=plugin)
+    assert done.code == 1
+    assert "5 of 5 first answers are not ONNX Runtime's, and rounding does not explain them:" in done.out, done.text
+    assert len(re.findall(r"  image \S+: '.*' instead of '.*' needs an error of", done.out)) == 4
+
+
+def kept(cache):
+    """Journals by name."""
+    return sorted(path.name for path in (cache / "accuracy").glob("*.jsonl"))
+
+
+def test_onnxruntime_is_never_its_own_reference(runner, folder, tmp_path):
+    """At the reference's batch both would be the same case but for the optimisation: each is asked."""
+    words = (*PHOTOGRAPHS, "--batch", "16", f"--imagenet={folder}", f"--cache-dir={tmp_path / 'cache'}")
+    done = runner.pytest(*words, "-k", "b16")
+    assert done.code == 0, done.text
+    assert len(kept(tmp_path / "cache")) == 2
+
+
+def test_answers_are_kept_by_all_that_they_depend_on(runner, folder, tmp_path):
+    """Weights beside the model and photographs of the calibration too: where one is another, all are asked again."""
+    weights, photographs = linear(tmp_path / "linear.onnx", "batch"), tmp_path / "photographs"
+    photographs.mkdir()
+
+    def calibrate_with(number):
+        (photographs / "a.jpg").write_bytes(next(folder.glob(f"*/{number}.JPEG")).read_bytes())
+
+    double = (2 * weights).tobytes()
+    words = (ACCURACY, "--engine", "onnxruntime:cpu", f"--model={tmp_path / 'linear.onnx'}", "--precision", "int8",
+             "--batch", "2", f"--imagenet={folder}", f"--calibration={photographs}",
+             f"--cache-dir={tmp_path / 'cache'}")  # fmt: skip
+    seen = []
+    for change, value in ((calibrate_with, 0), (calibrate_with, 1), ((tmp_path / "weights").write_bytes, double)):
+        change(value)
+        runner.pytest(*words)
+        seen.append(len([name for name in kept(tmp_path / "cache") if "int8" in name]))
+    assert seen == [1, 2, 3]
 
 
 def test_a_folder_without_classes_fails_with_the_reason(runner, tmp_path):

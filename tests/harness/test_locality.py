@@ -3,7 +3,6 @@
 A faulty file plays the engine, ONNX Runtime runs it, the oracle has the right file.
 """
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +24,25 @@ from fixtures.truth.floors import arithmetic
 from fixtures.truth.oracle import Oracle
 
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
+
+
+STAND_IN = """
+import numpy as np
+
+class Program:
+    def compile(self, target, **options):
+        print("compiled", target, options)
+    def run(self, feeds):
+        return [np.load("data.npz")["expected"]]
+
+def parse_onnx(path):
+    return Program()
+
+def quantize_fp16(program):
+    print("quantized")
+
+get_target, argument = str, np.asarray
+"""
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +185,27 @@ def test_segments_are_blocks_and_runs(laboratory):
     assert [part.input for part in parts[1:]] == names[:-1]
 
 
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+def test_a_tail_without_weights_belongs_to_the_block_before(tmp_path, blocks):
+    """Every node is in one segment, whatever follows the last weights."""
+    names = [f"conv{index}" for index in range(blocks)]
+    nodes = [helper.make_node("Conv", [before, "w"], [name], name=name)
+             for before, name in zip(["x", *names], names, strict=False)]  # fmt: skip
+    nodes += [helper.make_node("Relu", [names[-1]], ["relu"]), helper.make_node("Softmax", ["relu"], ["y"], axis=1)]
+    shape = [1, 2, 4, 4]
+    graph = helper.make_graph(
+        nodes, "tail", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(np.ones((2, 2, 1, 1), np.float32), "w")],
+    )  # fmt: skip
+    path = tmp_path / "tail.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    flow = read_flow(path)
+    parts = segments(flow)
+    assert [part.output for part in parts] == [*names[:-1], "y"]
+    assert tuple(step for part in parts for step in part.steps) == flow.steps
+
+
 def test_an_exposed_file_is_a_model(laboratory, tmp_path):
     """Its own output first, then what was asked for."""
     flow = read_flow(laboratory.model(SPEC).path)
@@ -198,7 +237,24 @@ def test_a_report_shows_the_fault(laboratory, tmp_path):
     assert abs(first - second) < 1e-3 * first
     assert rest[0].startswith("migraphx ")
     assert found.summary in (folder / "README.txt").read_text()
-    assert json.dumps(found.summary)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"precision": "fp16", "engine": "migraphx:gpu"}, ["quantized", "compiled gpu {'fast_math': False}", "fp16"]),
+        ({"precision": "int8", "fast_math": "True"}, ["compiled ref {'fast_math': True}", "fp32"]),
+    ],
+)
+def test_a_report_repeats_how_the_engine_compiled(laboratory, tmp_path, facts, said):
+    """Seen by a stand-in for MIGraphX's module; a precision that needs calibration is not claimed."""
+    found = explained(laboratory, SPEC, "fp32", bias_lost, "stages.1.0.conv2", report=tmp_path / "report", facts=facts)
+    (Path(found.folder) / "migraphx.py").write_text(STAND_IN)
+    command = [sys.executable, "repro.py"]
+    done = subprocess.run(command, cwd=found.folder, capture_output=True, text=True, check=True)
+    *told, last = done.stdout.splitlines()[2:]
+    assert told == said[:-1]
+    assert last.startswith(f"migraphx at {said[-1]} ")
 
 
 def test_what_is_not_finite_is_off(laboratory):

@@ -44,6 +44,17 @@ def test_what_cannot_be_explained_hides_nothing(runner, tmp_path):
     assert "first wrong block: could not be explained: no more outputs" in done.out
 
 
+def test_what_cannot_be_saved_hides_nothing(runner, tmp_path):
+    """Nor is an option lost that a case does not name: the command has it."""
+    (tmp_path / "failures").touch()
+    done = runner.small(PLACE, *ORACLE, f"--cache-dir={tmp_path}", "--exhaustive-tune", "--no-offload-copy",
+                        plugin=faulty(tmp_path, "spoiled_unsaved"))  # fmt: skip
+    assert done.code == 1
+    assert "disagrees with the float64 oracle" in done.out
+    assert re.search(r"see it again: +pytest .* --exhaustive-tune --no-offload-copy ", done.out)
+    assert "saved:             nothing: File exists" in done.out
+
+
 def test_never_means_never(runner, tmp_path):
     """The message has no such line."""
     done = runner.small(PLACE, *ORACLE, "--explain", "never", plugin=faulty(tmp_path, "spoiled_thrice"))

@@ -181,6 +181,8 @@ CASES = {
     "instance norm": ("InstanceNormalization", [real(2, 3, 4, 4), real(3), real(3)], {}),
     "reduce mean": ("ReduceMean", [real(2, 3, 4), np.array([1, 2], I64)], {"keepdims": 0}),
     "reduce sum": ("ReduceSum", [real(2, 3, 4)], {}),
+    "reduce sum over no named axes": ("ReduceSum", [real(2, 3, 4), np.array([], I64)], {}),
+    "reduce sum over none": ("ReduceSum", [real(2, 3, 4), np.array([], I64)], {"noop_with_empty_axes": 1}),
     "reduce max": ("ReduceMax", [real(2, 3, 4), np.array([-1], I64)], {}),
     "reshape": ("Reshape", [real(2, 3, 4), np.array([0, -1], I64)], {}),
     "flatten": ("Flatten", [real(2, 3, 4)], {"axis": 2}),

@@ -1,14 +1,13 @@
 """The comparison from a shell: exit code 0 they agree, 1 they differ, 2 it could not be judged, with what to do."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from tests.harness.off import off
 
@@ -20,28 +19,6 @@ AGREE, DIFFER, NOT_JUDGED = 0, 1, 2
 def rows(text):
     """Lines of images: number, error in u, allowed, top-1, expected."""
     return re.findall(r"^ +(\d+) +(\S+) +(\S+) +(\d+) +(\d+) +\S+ +(\S*)$", text, re.MULTILINE)
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory):
-    """A classifier that is no NFNet: other names, a fixed batch and size, probabilities."""
-    weights = np.random.default_rng(0).standard_normal((10, 3 * 8 * 8)).astype(np.float32)
-    graph = helper.make_graph(
-        [
-            helper.make_node("Flatten", ["pixels"], ["flat"]),
-            helper.make_node("Gemm", ["flat", "w"], ["scores"], transB=1),
-            helper.make_node("Softmax", ["scores"], ["probabilities"]),
-        ],
-        "other",
-        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [4, 3, 8, 8])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [4, 10])],
-        [numpy_helper.from_array(weights, "w")],
-    )
-    path = tmp_path_factory.mktemp("other") / "other.onnx"
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 8
-    onnx.save(model, path)
-    return path
 
 
 def test_engines_that_agree(runner, tmp_path):
@@ -69,6 +46,7 @@ def test_batches_that_do_not_divide(runner):
     [
         ("results['logits'][1] += 1", 5, "image 1 is wrong, the other 1 of 2 agree"),
         ("results['logits'][:] = float('nan')", 10, "NaN throughout"),
+        ("results['logits'][1, 7] = float('nan')", 5, "1 NaN and 0 Inf, expected 0 NaN and 0 Inf; first at [1, 7]"),
         ("results['logits'] = results['logits'][:, :-1]", 10, "has shape [2, 999] instead of [2, 1000]"),
     ],
 )
@@ -80,6 +58,14 @@ def test_engines_that_differ(runner, fault, count, words):
     assert words in done.out
     last = done.out.splitlines()[-1]
     assert last == f"DIFFER: {count} of 10 images are further apart than fp32 explains"
+
+
+def test_what_only_fills_the_batch_may_not_be_wrong(runner):
+    """The one image asked for is right; the engine is not."""
+    done = runner.python("-c", off("results['logits'][1] += 1"), *SMALL, "--batch", "2", "--inputs", "1")
+    assert done.code == DIFFER, done.text
+    assert [row[5] for row in rows(done.out)] == [""]
+    assert "image 1 is wrong, the other 1 of 2 agree" in done.out
 
 
 def test_another_classifier(runner, classifier):
@@ -102,6 +88,9 @@ def test_another_classifier(runner, classifier):
         (("--engine", "onnxruntime:cpu", "--model", "none.onnx"), "none.onnx: no such model file -> check the path"),
         (("--engine", "onnxruntime:cpu", "--model", str(ROOT / "README.md")), "not an ONNX file"),
         (("--engine", "onnxruntime:npu"), "unknown engine 'onnxruntime:npu' -> choose from"),
+        ((*SMALL, "--weights", "trained", "--seed", "3"), "--seed makes seeded weights, not trained -> leave one of"),
+        (("--engine", "onnxruntime:cpu", "--model", "x.onnx", "--seed", "3"), "but --model gives one -> leave them"),
+        (("--engine", "onnxruntime:cpu", "--model", "x.onnx", "--weights", "seeded"), "-> leave one of them out"),
         ((*SMALL, "--precision", "bf16"), "do not compute in bf16"),
         ((*SMALL, "--image-size", "20"), "an image of 20x20 pixels is too small for test_nfnet"),
         ((*SMALL, "--cache-dir", "/dev/null/cache"), "the cache folder cannot be written"),
@@ -120,6 +109,13 @@ def test_what_cannot_be_judged(runner, words, message):
     assert "Traceback" not in done.text
 
 
+def test_no_weights_are_looked_for_where_the_engine_is_missing(runner):
+    """They may be a gigabyte."""
+    done = runner.compare("--engine", "migraphx:gpu", "--migraphx", "/nonexistent")
+    assert done.code == NOT_JUDGED
+    assert done.out == ""
+
+
 @pytest.mark.parametrize("package", ["onnxruntime", "numpy", "onnx"])
 def test_a_missing_package_is_named(runner, package):
     """With the command that installs it."""
@@ -136,6 +132,42 @@ def test_interrupted_is_not_judged(runner):
     done = runner.python("-c", off("raise KeyboardInterrupt"), *SMALL)
     assert done.code == NOT_JUDGED
     assert done.err.splitlines()[-1] == "could not judge: interrupted; the lines above hold"
+
+
+def test_a_fault_of_the_suite_is_no_difference(runner):
+    """Python's own exit code would say so."""
+    done = runner.python("-c", off("raise ValueError('strange')"), *SMALL)
+    assert done.code == NOT_JUDGED
+    assert "ValueError: strange" in done.err
+    assert done.err.splitlines()[-1] == "could not judge: ValueError in the suite itself -> report the lines above"
+
+
+def test_what_cannot_be_explained_changes_no_answer(runner):
+    """It is said, and the exit code stays that of the comparison."""
+    code = off("if len(results) > 1: raise ValueError('no more outputs')")
+    done = runner.python("-c", code, *SMALL, "--inputs", "1", "--explain")
+    assert done.code == AGREE, done.text
+    assert "first wrong block: could not be explained: no more outputs" in done.out
+
+
+def test_names_of_files_may_be_any_bytes(runner, tmp_path):
+    """What cannot be written is escaped."""
+    Image.new("RGB", (80, 80), "red").save(tmp_path / os.fsdecode(b"\xff.png"))
+    done = runner.compare(*SMALL, "--images", tmp_path)
+    assert done.code == AGREE, done.text
+    assert "udcff.png: agrees with ONNX Runtime" in done.out
+
+
+def test_interrupted_at_the_start(runner):
+    """While libraries are loaded, which takes longest."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport ort_comparison\n"
+        "def stop(): raise KeyboardInterrupt\n"
+        "ort_comparison._parser = stop\nsys.exit(ort_comparison.main([]))"
+    )
+    done = runner.python("-c", code)
+    assert done.code == NOT_JUDGED
+    assert done.err.splitlines() == ["could not judge: interrupted; the lines above hold"]
 
 
 def test_a_reader_that_leaves_early(runner):
@@ -157,3 +189,5 @@ def test_help_is_complete(runner):
                  "--fast-math", "--exhaustive-tune", "--threads", "--migraphx", "--cache-dir", "exit code",
                  "examples"):  # fmt: skip
         assert word in done.out
+    assert "(default: dm_nfnet_f0; digits_nfnet on migraphx:ref)" in " ".join(done.out.split())
+    assert max(map(len, done.out.splitlines())) <= 80

@@ -69,6 +69,17 @@ def test_the_summary_has_a_line_a_case(good):
     assert all(0 < float(units) < 48 for _, units, _ in lines)
 
 
+def test_a_model_that_fixes_its_batch_is_judged(runner, classifier):
+    """No test asks for another batch of it."""
+    engine = ("--engine", "onnxruntime:cpu", "--precision", "fp32")
+    done = runner.pytest(CONFORMANCE, *engine, f"--model={classifier}", "--batch", "4")
+    assert done.code == 0, done.text
+    assert re.search(r"\b\d+ passed, 2 deselected in", done.out)
+    refused = runner.pytest(f"{CONFORMANCE}/test_agreement.py", *engine, f"--model={classifier}", "--batch", "2")
+    assert refused.code == 1
+    assert "takes batches of 4 only, not 2 -> use --batch 4, or export it with a dynamic batch" in refused.out
+
+
 def test_no_colours_into_a_file(good):
     """Escape sequences belong on terminals."""
     assert "\x1b" not in good.text

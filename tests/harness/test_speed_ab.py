@@ -87,7 +87,8 @@ def test_what_an_installation_may_be(tmp_path):
 
 def test_a_case_survives_the_way_to_the_child():
     """Tuples and paths come back as what they were."""
-    for model in (ModelSpec("test_nfnet", None, (64, 96), 3, 17), ModelSpec(path=Path("/a/b.onnx"))):
+    trained = ModelSpec("digits_nfnet", None, (32, 32), weights="trained", weights_path=Path("/a/b.safetensors"))
+    for model in (ModelSpec("test_nfnet", None, (64, 96), 3, 17), ModelSpec(path=Path("/a/b.onnx")), trained):
         case = Case("migraphx:ref", model, "fp16", 2, EngineOptions(fast_math=True))
         assert case_of(json.loads(json.dumps(asdict(case), default=str))) == case
 

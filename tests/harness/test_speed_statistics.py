@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from fixtures.speed.statistics import autocorrelation, drift, independent, median_interval, modes, summary, unstable
+from fixtures.speed.statistics import (
+    autocorrelation,
+    drift,
+    independent,
+    median_interval,
+    modes,
+    summary,
+    unstable,
+    wandering,
+)
 
 
 def normal(seed, count, scale=0.01):
@@ -55,6 +64,15 @@ def test_drift_is_seen_and_noise_is_not():
     assert drift(normal(2, 60) * np.linspace(1, 1.05, 60)) == pytest.approx(0.033, abs=0.01)
     assert abs(drift(normal(2, 60))) < 0.01
     assert drift([1.0, 2.0, 3.0]) == 0.0
+
+
+def test_wandering_there_and_back_is_seen():
+    """A run that ends as it began has no drift; in between it was slower all the same."""
+    there_and_back = normal(2, 60, 0.001) * np.concatenate([np.linspace(1, 1.2, 30), np.linspace(1.2, 1, 30)])
+    assert abs(drift(there_and_back)) < 0.01
+    assert wandering(there_and_back) == pytest.approx(0.13, abs=0.02)
+    assert wandering(normal(2, 60)) < 0.015
+    assert wandering([1.0, 2.0] * 5) == 0.0
 
 
 @pytest.mark.parametrize("shape", ["normal", "uniform", "spikes", "constant", "few"])

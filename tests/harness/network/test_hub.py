@@ -96,8 +96,18 @@ def test_side_by_side_processes_fetch_once(hub, runner, tmp_path):
         (*JUDGE, "--collect-only", "--weights", "pretrained"),
         ("tests/harness/test_variants.py", *JUDGE[1:]),
         (JUDGE[0], "--collect-only", "--model=https://127.0.0.2:9/net.onnx"),
+        (*JUDGE, "--markers"),
+        (*JUDGE, "--fixtures"),
+        (*JUDGE, "--fixtures-per-test"),
     ],
-    ids=["collecting", "tests of the suite", "collecting an address"],
+    ids=[
+        "collecting",
+        "tests of the suite",
+        "collecting an address",
+        "markers",
+        "fixtures",
+        "fixtures of tests",
+    ],
 )
 def test_where_nothing_is_judged_nothing_is_asked(hub, runner, words):
     """Neither to collect nor for tests of the suite itself."""
