@@ -32,7 +32,7 @@ def plugin(tmp_path):
 @pytest.fixture
 def fresh(tmp_path, runner):
     """The session's models in a cache without programs."""
-    runner.small(AGREEMENT, "--batch", "1")
+    runner.small(AGREEMENT, "--precision", "fp32", "--batch", "1")
     place = tmp_path / "cache"
     place.mkdir()
     for path in runner.cache.iterdir():
@@ -53,7 +53,8 @@ def migraphx(pytestconfig):
 
 def test_the_second_run_loads_and_says_so(runner, plugin, fresh):
     """Verdicts are the same; one process or several; switched off, nothing is loaded and nothing is said."""
-    words, several = (AGREEMENT, "--batch", "1", "--batch", "2", fresh), ("-n", "2") if util.find_spec("xdist") else ()
+    words = (AGREEMENT, "--precision", "fp32", "--batch", "1", "--batch", "2", fresh)
+    several = ("-n", "2") if util.find_spec("xdist") else ()
     runs = [runner.small(*words, *more, plugin=plugin) for more in ((), (), several, ("--no-program-cache",))]
     assert [done.code for done in runs] == [0] * 4, [done.text for done in runs]
     said = [re.findall(r"^\d of \d from the cache, \d compiled now$", done.out, re.MULTILINE) for done in runs]
@@ -68,8 +69,8 @@ def test_a_timed_program_has_the_costs_of_its_compilation(runner, plugin, fresh,
     found = []
     for name in ("first", "second"):
         place = tmp_path / f"{name}.json"
-        done = runner.small("tests/performance", "--batch", "1", "--speed-seconds", "0.1", f"--benchmark-json={place}",
-                            fresh, plugin=plugin)  # fmt: skip
+        words = ("--precision", "fp32", "--batch", "1", "--speed-seconds", "0.1", f"--benchmark-json={place}", fresh)
+        done = runner.small("tests/performance", *words, plugin=plugin)
         assert done.code == 0, done.text
         found.append(json.loads(place.read_text())["benchmarks"][0]["extra_info"])
     first, second = (row["costs"] for row in found)
