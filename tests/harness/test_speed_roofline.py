@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from fixtures import hardware
 from fixtures.errors import SpeedError
 from fixtures.precisions import BY_NAME as PRECISIONS
 from fixtures.speed import cpu, gpus
@@ -92,12 +93,38 @@ def test_a_kernel_that_tells_no_units_leaves_the_products_own(tmp_path):
     assert gpu_peak(kernel(tmp_path, version=90008, device=0x738C)).device == "Instinct MI100, 120 units at 1502 MHz"
 
 
-def test_what_has_no_peak_is_an_error(tmp_path):
+@pytest.mark.parametrize(
+    ("variables", "seen"),
+    [
+        ({}, [0, 1, 2]),
+        ({"HIP_VISIBLE_DEVICES": "2,0"}, [2, 0]),
+        ({"CUDA_VISIBLE_DEVICES": "1"}, [1]),
+        ({"CUDA_VISIBLE_DEVICES": "1", "HIP_VISIBLE_DEVICES": "2"}, [2]),
+        ({"ROCR_VISIBLE_DEVICES": "GPU-000000000000beef, 2"}, [1, 2]),
+        ({"ROCR_VISIBLE_DEVICES": "1,2", "HIP_VISIBLE_DEVICES": "1"}, [2]),
+        ({"HIP_VISIBLE_DEVICES": "1,7,0"}, [1]),
+        ({"HIP_VISIBLE_DEVICES": ""}, []),
+    ],
+)
+def test_a_process_sees_the_gpus_it_was_given(tmp_path, variables, seen):
+    """In the order of the lists, each narrowing the one before, up to the first word that is no GPU."""
+    for number in range(3):
+        node = tmp_path / hardware.NODES / f"{number + 1}/properties"
+        node.parent.mkdir(parents=True)
+        node.write_text(f"gfx_target_version 90402\nunique_id {0xBEEF if number == 1 else number + 1}\n")
+    nodes = hardware.gpu_nodes(tmp_path)
+    assert hardware.visible_gpus(tmp_path, variables) == [nodes[at] for at in seen]
+
+
+def test_what_has_no_peak_is_an_error(tmp_path, monkeypatch):
     """No GPU, one that the table lacks, an engine of another maker's device, a precision without units."""
     with pytest.raises(SpeedError, match="the kernel lists no GPU"):
         peak_of("migraphx:gpu", root=tmp_path)
     with pytest.raises(SpeedError, match=r"no peak is known of gfx1036 -> add a row to fixtures/speed/gpus\.py"):
         peak_of("onnxruntime:migraphx", root=kernel(tmp_path, version=100306))
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "")
+    with pytest.raises(SpeedError, match="this process is shown none of the GPUs"):
+        peak_of("migraphx:gpu", root=tmp_path)
     with pytest.raises(SpeedError, match="no peak is known of the device of onnxruntime:cuda"):
         peak_of("onnxruntime:cuda")
     with pytest.raises(SpeedError, match="here: no peak is known at int8"):
