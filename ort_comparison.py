@@ -12,6 +12,7 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,9 +43,7 @@ exit code: 0 they agree, 1 they differ, 2 it could not be judged
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the comparison; return the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files may be any bytes
+    _speak_plainly()
     try:
         return _run(arguments)
     except KeyboardInterrupt:
@@ -71,6 +70,14 @@ def _run(arguments: list[str] | None) -> int:
     except SuiteError as error:
         print(f"could not judge: {error}", file=sys.stderr)
         return NOT_JUDGED
+
+
+def _speak_plainly() -> None:
+    """No name of a file stops the output; what Pillow warns of is an error of ours, or costs no image."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -176,8 +183,9 @@ def _case(options: argparse.Namespace) -> Case:
 def _model(options: argparse.Namespace, engine: str) -> ModelSpec:
     from fixtures.cache import cache_folder
     from fixtures.defaults import fitting_size, workload
+    from fixtures.digits import VARIANT
     from fixtures.origins import AUTO, Origins, model_file
-    from fixtures.recognition import usual_variant
+    from fixtures.recognition import instead, usual_variant
     from fixtures.records import ModelSpec
 
     cache = cache_folder(options.cache_dir)
@@ -185,11 +193,13 @@ def _model(options: argparse.Namespace, engine: str) -> ModelSpec:
         return ModelSpec(path=model_file(options.model, cache), size=options.image_size)
     because = "--seed is given" if options.seed else ""
     origins = Origins(options.weights, cache, seeded_because=because)
-    photographs = options.images and options.weights == AUTO
+    photographs = options.images and options.weights == AUTO and not options.variant
     usual = usual_variant(engine, origins) if photographs else workload(engine).models[0][0]
     variant = options.variant or origins.variants([usual])[0]
     origin = origins.of(variant)
     print(f"weights    {origin.weights} ({origin.why})")
+    if photographs and variant == VARIANT:
+        print(f"           {variant} reads handwritten digits; {instead(engine, origins)}")
     size = options.image_size or fitting_size(variant, engine)
     return ModelSpec(variant, None, size, options.seed, None, origin.weights, origin.path)
 

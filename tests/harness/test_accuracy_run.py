@@ -18,6 +18,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from fixtures.accuracy.imagenet import labelled
+from fixtures.accuracy.pictures import apart, measured
 from fixtures.images.labels import synset_ids
 
 ROOT = Path(__file__).parents[2]
@@ -112,6 +114,8 @@ def test_imagenet_is_measured_kept_and_gone_on_with(runner, folder, tmp_path):
     first = runner.pytest(*words)
     assert first.code == 0, first.text
     assert re.search(r"top-1 .* of 5 images; the same answer as ONNX Runtime: 5; .*; 1 unusable images", first.out)
+    assert f"\nleft out: {folder / synset_ids()[1] / '5.JPEG'} is no image that can be read\n" in first.out
+    assert f"\naccuracy: 6 images of {folder} for 1 cases, time: about 0 s, less where answers are kept\n" in first.out
     journals = sorted((tmp_path / "cache" / "accuracy").glob("*.jsonl"))
     assert [len(path.read_text().splitlines()) for path in journals] == [5, 5]
     engine = next(path for path in journals if "-b2-" in path.name)
@@ -189,10 +193,37 @@ def test_answers_are_kept_by_all_that_they_depend_on(runner, folder, tmp_path):
     assert seen == [1, 2, 3]
 
 
+def test_photographs_that_cannot_calibrate_cost_only_precisions_that_need_them(runner, folder):
+    """fp32 has no calibration; of many damaged files ten are named."""
+    for number in range(10, 34):
+        (folder / synset_ids()[0] / f"{number}.JPEG").touch()
+    names = list(labelled(folder))
+    for name in apart(names):
+        (folder / name).write_bytes(b"")
+    left_out = [name for name in measured(names) if (folder / name).stat().st_size < 100]
+    done = runner.pytest(*PHOTOGRAPHS, f"--imagenet={folder}")
+    assert done.code == 0, done.text
+    assert done.out.count("\nleft out: /") == 10
+    assert f"\nleft out: and {len(left_out) - 10} more\n" in done.out
+    done = runner.pytest(*PHOTOGRAPHS, "--precision", "int8", f"--imagenet={folder}")
+    assert done.code == 1
+    assert "int8 and fp8 cannot be calibrated: none of 3 images could be used; the first: is empty" in done.out
+
+
+def test_what_is_left_out_depends_on_the_size(runner, folder):
+    """A sliver is enlarged to a few pixels or to too many: each size counts its own."""
+    Image.new("RGB", (70_000, 1)).save(folder / synset_ids()[0] / "sliver.png")
+    done = runner.pytest(*PHOTOGRAPHS, "--image-size", "32", f"--imagenet={folder}")
+    assert done.code == 0, done.text
+    lines = [line for line in done.out.splitlines() if "unusable images left out" in line]
+    assert [re.search(r"of (\d) images.* (\d) unusable", line).groups() for line in lines] == [("5", "2"), ("6", "1")]
+
+
 def test_a_folder_without_classes_fails_with_the_reason(runner, tmp_path):
     """One line, with what the folder should hold."""
     (tmp_path / "empty").mkdir()
     done = runner.pytest(*PHOTOGRAPHS, f"--imagenet={tmp_path / 'empty'}")
+    assert f"\naccuracy: {tmp_path / 'empty'}: holds no images of known class -> " in done.out
     assert done.code == 1
     assert "empty: holds no images of known class -> one folder a synset (n01440764, ...), or" in done.out
 

@@ -7,6 +7,7 @@ import pytest
 
 from fixtures import arguments
 from fixtures.nfnet.variants import BY_NAME as VARIANTS
+from fixtures.origins import WISHES
 from fixtures.precisions import BY_NAME as PRECISIONS
 
 
@@ -33,6 +34,8 @@ from fixtures.precisions import BY_NAME as PRECISIONS
         (arguments.one_variant, "dm_nfnet_f0", "dm_nfnet_f0"),
         (arguments.one_precision, "fp16", "fp16"),
         (arguments.existing_file, "some/model.onnx", Path("some/model.onnx")),
+        (arguments.weights, "trained", "trained"),
+        (arguments.weights, "net.safetensors", Path("net.safetensors")),
     ],
 )
 def test_legal_values_are_read(parser, text, expected):
@@ -53,6 +56,7 @@ ILLEGAL = [
     (arguments.batches, "1e2", BATCH.format("1e2")),
     (arguments.batches, "1;2", BATCH.format("1;2")),
     (arguments.batches, "all", BATCH.format("all")),
+    (arguments.weights, "pretarined", f"weights 'pretarined': no such file, and none of {', '.join(WISHES)}"),
     (arguments.image_sizes, "0", "image size 0 is too small: use 1 or more"),
     (arguments.image_sizes, "64x0", "image size 0 is too small: use 1 or more"),
     (arguments.image_sizes, "-64", "image size -64 is too small: use 1 or more"),

@@ -1,6 +1,5 @@
 """The cache: which folder, what is said of one that cannot be used, and models that are built once and whole."""
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -23,11 +22,11 @@ from fixtures.nfnet.store import built_model
 from fixtures.nfnet.weights import SeededWeights
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec
+from tests.harness.ordinary import ordinary_user
 
 ROOT = Path(__file__).parents[2]
 SPEC = ModelSpec(variant="test_nfnet", size=(32, 32))
 FP32, FP16 = precision("fp32"), precision("fp16")
-NOBODY = 65534
 
 
 # ---- which folder
@@ -95,19 +94,6 @@ def test_the_home_of_nobody_is_refused():
     with pytest.raises(CacheError) as caught:
         cache_folder("~nobody-of-that-name/cache")
     check_refusal(caught, "~nobody-of-that-name/cache")
-
-
-@contextlib.contextmanager
-def ordinary_user():
-    """Root may write everywhere: give that up for a while."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")

@@ -71,7 +71,7 @@ def test_folders_that_cannot_be_used(folder, tmp_path):
         Calibration(tmp_path / "nowhere").images(FILE, SHAPE, None)
     for path in folder.rglob("*.png"):
         path.write_bytes(b"none")
-    with pytest.raises(ImageError, match="none of 8 images could be used"):
+    with pytest.raises(ImageError, match=r"cannot be calibrated: none of 8 images could be used; .* -> name a"):
         Calibration(folder).images(FILE, SHAPE, None)
 
 
@@ -80,9 +80,10 @@ def test_the_header_says_which(runner, folder):
     words = ("--collect-only", "-q", "-v", "--precision", "int8", f"--calibration={folder}")
     done = runner.small(*words)
     assert f"calibration of test_nfnet@64: {CALIBRATING} photographs of {folder}" in done.out, done.text
-    done = runner.small(*words[:-1], "--calibration=nowhere")
-    assert done.code == 4
-    assert "--calibration=nowhere is no folder -> name a folder of photographs" in done.err
+    for name in ("nowhere", "n" * 300):
+        done = runner.small(*words[:-1], f"--calibration={name}")
+        assert done.code == 4
+        assert f"--calibration={name} is no folder -> name a folder of photographs" in done.err
 
 
 def test_from_a_shell(runner, folder):

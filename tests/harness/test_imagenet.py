@@ -58,23 +58,47 @@ def test_a_list_of_names_and_classes(flat, name, beside):
     assert imagenet.labelled(flat) == dict(zip(NAMES, (999, 0, 1), strict=True))
 
 
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_from_another_system(flat, name):
+    """A mark at the beginning and other ends of lines; the hidden files of macOS are no images."""
+    (flat / name).write_bytes(b"\xef\xbb\xbf" + LISTS[name].replace("\n", "\r\n").encode())
+    (flat / f"._{NAMES[0]}").write_bytes(b"macOS")
+    assert imagenet.labelled(flat) == dict(zip(NAMES, (999, 0, 1), strict=True))
+
+
+@pytest.mark.parametrize("name", [*LISTS, imagenet.DEVKIT])
+def test_a_list_that_is_no_text_is_refused(flat, name):
+    """In one line with its name."""
+    (flat / name).write_bytes("1\n2\n3\n".encode("utf-16"))
+    with pytest.raises(ImageError, match=rf"{name}: cannot be read: .* -> save it as plain text in UTF-8"):
+        imagenet.labelled(flat)
+
+
+def test_a_table_that_is_none_is_refused(flat):
+    """A quotation mark that nobody closes."""
+    (flat / "LOC_val_solution.csv").write_text('ImageId,PredictionString\n"' + "a" * 200_000)
+    with pytest.raises(ImageError, match=r"LOC_val_solution\.csv: cannot be read: .* -> take Kaggle's table"):
+        imagenet.labelled(flat)
+
+
 def test_a_list_may_name_more_than_there_is(flat):
     """Only images that are there are asked; those that nobody lists are not."""
     (flat / "val.txt").write_text(f"{NAMES[0]} 7\nelsewhere.JPEG 8\n")
     assert imagenet.labelled(flat) == {NAMES[0]: 7}
 
 
-def devkit(place, numbers, classes):
+def devkit(place, numbers, classes, **options):
     """The devkit's two files: ``classes`` are pairs of its own number and the synset."""
     place.mkdir(parents=True, exist_ok=True)
     (place / imagenet.DEVKIT).write_text("".join(f"{number}\n" for number in numbers))
     rows = np.array(classes, dtype=[("ILSVRC2012_ID", "f8"), ("WNID", "O"), ("words", "O")])
-    savemat(place / imagenet.META, {"synsets": rows.reshape(-1, 1)})
+    savemat(place / imagenet.META, {"synsets": rows.reshape(-1, 1)}, **options)
 
 
 @pytest.mark.parametrize("place", [".", "..", "../ILSVRC2012_devkit_t12/data"])
 def test_the_devkits_numbers_are_translated(flat, place):
     """The devkit counts classes from 1 in an order of its own; ``meta.mat`` says which synset is which."""
+    (flat / f"._{NAMES[0]}").write_bytes(b"macOS puts such files beside others")
     devkit(flat / place, (2, 1, 3), [(1, LAST, "x"), (2, FIRST, "y"), (3, SECOND, "z"), (1001, "n00001740", "entity")])
     assert imagenet.labelled(flat) == dict(zip(NAMES, (0, 999, 1), strict=True))
 
@@ -84,6 +108,12 @@ def test_a_devkit_without_its_table_is_refused(flat):
     (flat / imagenet.DEVKIT).write_text("1\n2\n3\n")
     with pytest.raises(ImageError, match=r"meta\.mat: is missing: .* -> put the devkit's meta\.mat beside"):
         imagenet.labelled(flat)
+    devkit(flat, (1, 2, 3), [(at, synset, "word") for at, synset in enumerate(synset_ids(), 1)], do_compression=True)
+    whole = (flat / imagenet.META).read_bytes()
+    for cut in range(0, len(whole), 97):
+        (flat / imagenet.META).write_bytes(whole[:cut])
+        with pytest.raises(ImageError, match=r"meta\.mat: cannot be read: "):
+            imagenet.labelled(flat)
     (flat / imagenet.META).write_bytes(b"no matrix at all, and long enough to have a header" * 9)
     with pytest.raises(ImageError, match=r"meta\.mat: cannot be read: .* -> unpack the devkit again"):
         imagenet.labelled(flat)
@@ -92,8 +122,18 @@ def test_a_devkit_without_its_table_is_refused(flat):
 def test_a_devkit_for_other_images_is_refused(flat):
     """A line an image, or none can be trusted."""
     devkit(flat, (1, 2), [(1, FIRST, "x"), (2, LAST, "y")])
-    with pytest.raises(ImageError, match="has 2 lines for 3 images -> the devkit's list is for all"):
+    with pytest.raises(ImageError, match=rf"has 2 lines, and {NAMES[2]} is the image of none -> give the images the"):
         imagenet.labelled(flat)
+    (flat / NAMES[2]).rename(flat / "cat.JPEG")
+    with pytest.raises(ImageError, match=r"cat\.JPEG is the image of none"):
+        imagenet.labelled(flat)
+
+
+def test_a_devkit_serves_a_part_of_the_images(flat):
+    """The image's own number says which line is its."""
+    devkit(flat, (1, 1, 2), [(1, FIRST, "x"), (2, LAST, "y")])
+    (flat / NAMES[0]).unlink()
+    assert imagenet.labelled(flat) == {NAMES[1]: 0, NAMES[2]: 999}
 
 
 @pytest.mark.parametrize(("text", "word"), [("1000", "1000"), ("cat", "cat"), ("", "")])
@@ -120,4 +160,7 @@ def test_unusable_files_are_left_out_and_named(flat):
     assert [names for names, _ in batches] == [[NAMES[0]], [NAMES[2]]]
     assert {images.shape for _, images in batches} == {(1, 3, 64, 64)}
     assert [error.where for error in pictures.skipped] == [str(flat / NAMES[1])]
+    (flat / NAMES[2]).write_bytes(b"")
+    assert list(pictures.batches(NAMES[1:], 2)) == []
+    assert [error.what for error in pictures.skipped[1:]] == ["is no image that can be read", "is empty"]
     assert list(pictures.batches([], 4)) == []

@@ -1,18 +1,26 @@
 """Images come in order, in batches, by threads, in bounded memory; what is wrong with one is said, never a crash."""
 
 import itertools
+import os
+import re
+import shutil
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fixtures.accuracy import imagenet
 from fixtures.errors import ImageError, UsageError
 from fixtures.images.loader import Batch, find_images, load
 from fixtures.images.transform import transform_of
 from fixtures.nfnet.variants import BY_NAME
+from tests.harness.ordinary import ordinary_user
 
+NOT_SEEN = "cannot be decoded: (Permission denied|File name too long)|does not exist"  # the latter by newer Pythons
 SMALL = transform_of(BY_NAME["test_nfnet"], 16)
 
 
@@ -218,6 +226,42 @@ def test_images_are_found_in_order(tmp_path):
     assert found == ["a/1.png", "a/deep/3.webp", "b/2.JPEG", "linked/5.gif"]
     named = root / "a" / "notes.txt"
     assert find_images([named, root / "b"]) == [named, root / "b" / "2.JPEG"]
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")
+def test_a_folder_that_cannot_be_read_is_refused():
+    """At any depth: a run over the others would look like one over all. What is in it is named as damaged."""
+    folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
+    closed = folder / "closed"
+    try:
+        closed.mkdir()
+        folder.chmod(0o755)
+        Image.new("RGB", (8, 8)).save(folder / "good.png")
+        closed.chmod(0)
+        with ordinary_user():
+            for place in (folder, closed):
+                with pytest.raises(ImageError, match=r"closed: cannot be read: Permission denied -> check its perm"):
+                    find_images([place])
+            with pytest.raises(ImageError, match=r"closed: cannot be read: Permission denied -> check its name and"):
+                imagenet.labelled(closed)
+            paths = find_images([closed / "x.png", folder / "good.png"])
+            (batch,) = load(paths, shade, batch=1)
+        (skipped,) = batch.skipped
+        assert skipped.path == closed / "x.png"
+        assert re.fullmatch(NOT_SEEN, skipped.error.what)
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_names_that_cannot_be_are_no_crash(tmp_path):
+    """Longer than any file system takes."""
+    long = tmp_path / ("a" * 300)
+    assert find_images([long]) == [long]
+    with pytest.raises(ImageError) as caught:
+        list(load([long], shade, batch=1))
+    assert re.search(NOT_SEEN, str(caught.value))
+    with pytest.raises(ImageError, match=r"cannot be read: File name too long|is no folder"):
+        imagenet.labelled(long)
 
 
 def test_a_folder_without_images_is_refused(tmp_path):

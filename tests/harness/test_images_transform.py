@@ -9,8 +9,9 @@ from PIL import Image
 from fixtures.errors import ImageError, RunError, UsageError
 from fixtures.images import golden
 from fixtures.images.labels import class_names, synset_ids, top
-from fixtures.images.transform import Transform, transform_of
+from fixtures.images.transform import Transform, prepared_as, transform_of
 from fixtures.nfnet.variants import BY_NAME
+from fixtures.records import ModelSpec
 
 FILE = Path(__file__).parents[1] / "golden" / "images.json"
 F0 = BY_NAME["dm_nfnet_f0"]
@@ -154,3 +155,18 @@ def test_answers_need_one_image_and_a_name_for_each_class(logits, count):
     """A batch, a missing name, or nothing asked for."""
     with pytest.raises(UsageError, match=rf"the top {count} of logits \(.*\) with 2 names"):
         top(logits, count, "ab")
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        (ModelSpec("test_nfnet", size=(64, 64)), "test_nfnet"),
+        (ModelSpec(path=Path("fetched/dm_nfnet_f0.onnx")), "dm_nfnet_f0"),
+        (ModelSpec(path=Path("nfnet_f1-opset17.onnx")), "nfnet_f1"),
+        (ModelSpec(path=Path("nfnet_f12.onnx")), "nf_resnet50"),
+        (ModelSpec(path=Path("resnet50.onnx")), "nf_resnet50"),
+    ],
+)
+def test_a_model_file_takes_the_images_of_its_namesake(spec, name):
+    """MIGraphX's example is called dm_nfnet_f0.onnx; a file that says nothing gets the usual transform."""
+    assert prepared_as(spec).name == name

@@ -1,6 +1,5 @@
 """Model files: what is taken, and a refusal of one line with the path and a cure for everything else."""
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -16,12 +15,12 @@ from fixtures.modelfile import inspect, read_header, resolve_input_shape
 from fixtures.nfnet.store import built_model
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec, TensorInfo
+from tests.harness.ordinary import ordinary_user
 
 FLOAT, HALF, INT64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64
 IMAGE = ("inputs", FLOAT, ["batch", 3, 32, 32])
 SCORES = ("logits", FLOAT, ["batch", 3])
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89"
-NOBODY = 65534
 
 
 def model_of(inputs=(IMAGE,), outputs=(SCORES,), nodes=None, weights=(), sparse=()):
@@ -109,19 +108,6 @@ def test_a_missing_path_a_folder_and_an_impossible_name_are_refused(tmp_path):
     refusal(lambda: read_header(dead), dead, "no such model file")
     endless = tmp_path / ("x" * 300)
     refusal(lambda: read_header(endless), endless)
-
-
-@contextlib.contextmanager
-def ordinary_user():
-    """Root may read everything: give that up for a while."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")

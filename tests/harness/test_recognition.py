@@ -1,6 +1,8 @@
 """Photographs in, names out: from files and folders, judged against ONNX Runtime."""
 
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -53,7 +55,10 @@ def test_a_folder_from_a_shell(runner, folder):
     """Five names an image, nine of ten right, the broken file named, and the exit code of agreement."""
     done = runner.compare(*CPU, "--images", folder, "--batch", "4")
     assert done.code == AGREE, done.text
-    assert "weights    trained (comes with the suite)" in done.out
+    assert (
+        "weights    trained (comes with the suite)\n"
+        "           digits_nfnet reads handwritten digits; dm_nfnet_f0: no pretrained ones: HF_HUB_OFFLINE is set"
+    ) in done.out
     blocks = re.findall(r"-is-(\d)\.png: agrees with ONNX Runtime\n((?: {4}.*%  \d\n){5})", done.out)
     assert len(blocks) == COUNT
     assert sum(answers.split()[1] == label for label, answers in blocks) >= 9
@@ -105,6 +110,23 @@ def test_an_engine_that_differs(runner, folder, fault, words):
     assert words in done.out
     assert "disagrees with ONNX Runtime at fp32" in done.out
     assert done.out.splitlines()[-1].startswith("DIFFER: 1 of 1 images")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_any_name_of_a_file_can_be_told(runner, folder, tmp_path, encoding):
+    """Other scripts, bytes that are no text, and orders to the terminal; a damaged EXIF block is no news."""
+    image = Image.open(folder / "0-is-0.png")
+    image.convert("RGB").save(tmp_path / "猫.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
+    image.save(Path(os.fsdecode(b"%b/\xff.png" % os.fsencode(tmp_path))))
+    image.save(tmp_path / "\x1b[2J.png")
+    Path(os.fsdecode(b"%b/\xfe.png" % os.fsencode(tmp_path))).touch()
+    done = runner.compare(*CPU, "--images", tmp_path, env={"PYTHONIOENCODING": encoding})
+    assert done.code == AGREE, done.text
+    assert done.err == ""
+    assert f"{tmp_path}/{'猫' if 'utf' in encoding else ascii('猫')[1:-1]}.jpg: agrees" in done.out
+    assert f"{tmp_path}/\\udcff.png: agrees" in done.out
+    assert f"{tmp_path}/\\x1b[2J.png: agrees" in done.out
+    assert f"skipped: {tmp_path}/\\udcfe.png: is empty" in done.out
 
 
 def test_images_and_inputs_exclude_each_other(runner, folder):
@@ -184,11 +206,12 @@ def test_a_photograph_is_shown_and_prepared(laboratory, folder):
 def test_a_drawing_says_all(folder):
     """Names, probabilities and whether ONNX Runtime agrees; long names are cut."""
     answers = tuple(Answer(at, f"a rather long name of class number {at}", 0.5 / (at + 1)) for at in range(5))
-    picture = Picture("one", Image.open(folder / "0-is-0.png").convert("RGB"), np.zeros((3, 32, 32)))
+    name = r"$\one$.jpg"  # as it is, not as a formula
+    picture = Picture(name, Image.open(folder / "0-is-0.png").convert("RGB"), np.zeros((3, 32, 32)))
     for agrees, words in ((True, "agrees with ONNX Runtime"), (False, "DIFFERS from ONNX Runtime")):
         figure = draw([picture], [recognition.Recognition("one", answers, answers, agrees)])
         assert png(figure).startswith(b"\x89PNG")
         left, right = figure.axes
-        assert (left.get_title(), right.get_title()) == ("one", words)
+        assert (left.get_title(), right.get_title()) == (name, words)
         assert right.texts[0].get_text() == "50.0%"
         assert all(len(label.get_text()) <= 32 for label in right.get_yticklabels())

@@ -1,6 +1,7 @@
 """Weights from a file: what is missing, left over, misshapen or of another type is named before anything is built."""
 
 import json
+import os
 import pickle
 import struct
 import zipfile
@@ -99,6 +100,7 @@ CHANGES = [
     (drop(*(f"stem.conv{i}.bias" for i in range(1, 5))),
      "4 missing (stem.conv1.bias, stem.conv2.bias, stem.conv3.bias, ...)"),
     (lambda arrays: arrays.update(momentum=np.zeros(3, np.float32)), "1 unknown (momentum)"),
+    (lambda arrays: arrays.update({"\x1b[2J": np.zeros(3, np.float32)}), r"1 unknown (\x1b[2J)"),
     (lambda arrays: arrays.update({"head.fc.weight": np.zeros((10, 192), np.float32)}),
      "1 of another shape (head.fc.weight [10, 192] instead of [1000, 192])"),
     (lambda arrays: arrays.update({"head.fc.bias": np.zeros(1000, float)}), "1 of another type (head.fc.bias F64)"),
@@ -196,10 +198,15 @@ def test_a_file_that_is_cut(saved, cut):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    """Missing, a folder."""
-    for path, words in ((tmp_path / "none", "No such file"), (tmp_path, "Is a directory")):
+    """Missing, a link to itself, a folder, a pipe that would be waited for."""
+    (tmp_path / "loop").symlink_to("loop")
+    for name, words in (("none", "No such file"), ("loop", "Too many levels")):
         with pytest.raises(ModelError, match=f"cannot read the weights: {words}.*check the path"):
-            check_fits(path, NAME)
+            check_fits(tmp_path / name, NAME)
+    os.mkfifo(tmp_path / "pipe")
+    for name in (".", "pipe"):
+        with pytest.raises(ModelError, match="weights are a file, this is not -> name the safetensors file itself"):
+            check_fits(tmp_path / name, NAME)
     with pytest.raises(ModelError, match="cannot read the weights: No such file"):
         content_hash(tmp_path / "none")
 

@@ -18,6 +18,7 @@ import pytest
 from fixtures.assets.address import check_url, file_name, redirected
 from fixtures.assets.download import PIECE, Patience, download, target_path
 from fixtures.errors import CacheError, FetchError
+from fixtures.origins import model_file
 
 ROOT = Path(__file__).parents[3]
 BODY = bytes(range(256)) * 4000 + b"end"  # 1 MB
@@ -74,13 +75,14 @@ def test_faults_that_pass(site, url, tmp_path, moods, ranges):
     assert left(tmp_path) == ["net.onnx"]
 
 
-def test_another_version_in_between(site, url, tmp_path):
-    """A part of the old version is never continued with the new one."""
+@pytest.mark.parametrize("mood", ["good", "deaf to If-Range"])
+def test_another_version_in_between(site, url, tmp_path, mood):
+    """A part of the old version is never continued with the new one, even where the server would."""
     site.moods = ["cut", (500,), (500,), (500,)]
     with pytest.raises(FetchError):
         download(url, tmp_path, patience=QUICK)
     site.put("/models/net.onnx", BODY[::-1])
-    site.version = '"v2"'
+    site.version, site.moods = '"v2"', [mood]
     assert download(url, tmp_path, patience=QUICK).read_bytes() == BODY[::-1]
 
 
@@ -156,10 +158,37 @@ def test_a_wrong_checksum(site, url, tmp_path):
     assert left(tmp_path) == []
 
 
+def test_a_checksum_in_the_address(site, url, tmp_path):
+    """As pip spells it; a file that is there is held against it too, and fetched again where it differs."""
+    assert model_file(url, tmp_path).read_bytes() == BODY
+    path = model_file(f"{url}#sha256={HASH.upper()}", tmp_path)
+    assert path == target_path(url, tmp_path)
+    assert len(site.asked) == 1
+    path.write_bytes(BODY[::-1])
+    assert model_file(f"{url}#sha256={HASH}", tmp_path).read_bytes() == BODY
+    assert len(site.asked) == 2
+    with pytest.raises(FetchError, match=r"has the checksum .*; it was thrown away"):
+        model_file(f"{url}#sha256={64 * '0'}", tmp_path)
+    assert path.read_bytes() == BODY
+    for told in ("", "12", 64 * "x"):
+        with pytest.raises(FetchError, match="a SHA-256 has 64 hexadecimal digits -> give all of them, or none"):
+            model_file(f"{url}#sha256={told}", tmp_path)
+
+
 def test_nobody_is_there(tmp_path):
     """A closed port and a server without TLS."""
     with pytest.raises(FetchError, match=r"the connection failed \(ConnectionRefusedError.*3 times in a row"):
         download("http://127.0.0.1:9/net.onnx", tmp_path, patience=QUICK)
+
+
+@pytest.mark.parametrize("host", ["a..b", ".example.com", "a" * 70 + ".com", "*", "exa mple.com"])
+def test_a_host_that_cannot_be(site, url, tmp_path, host):
+    """Named, or led to by a server: it is said at once, not tried again."""
+    site.moods = [(302, {"Location": f"https://{host}/net.onnx"})]
+    for address in (f"https://{host}/net.onnx", url):
+        with pytest.raises(FetchError, match=r"no address: .* -> check the address"):
+            download(address, tmp_path, patience=QUICK)
+    assert len(site.asked) == 1
 
 
 def test_no_tls(site, tmp_path):

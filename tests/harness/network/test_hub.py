@@ -10,6 +10,7 @@ from importlib import util
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fixtures.nfnet.store import built_model
 from fixtures.precisions import precision
@@ -71,13 +72,17 @@ def test_into_a_running_case(hub, runner, tmp_path):
     assert len(hub.asked) == asked
 
 
-def test_from_a_shell(hub, runner, tmp_path):
-    """ort_comparison.py takes them too, and says so."""
-    words = ("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64", "--inputs", "1")
-    done = runner.compare(*words, env={**hub.env, "NFNET_CACHE_DIR": str(tmp_path)})
+@pytest.mark.parametrize("photographs", [False, True])
+def test_from_a_shell(hub, runner, tmp_path, photographs):
+    """ort_comparison.py takes them too, and says so; it asks for no other network than the one that was named."""
+    words = ("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64")
+    Image.new("RGB", (80, 70)).save(tmp_path / "black.png")
+    what = ("--images", tmp_path / "black.png") if photographs else ("--inputs", "1")
+    done = runner.compare(*words, *what, env={**hub.env, "NFNET_CACHE_DIR": str(tmp_path)})
     assert done.code == 0, done.text
     assert f"weights    pretrained ({REPOSITORY}, fetched now)" in done.out
     assert "test_nfnet@64+pretrained" in done.out
+    assert all(REPOSITORY in path for _, path, _ in hub.asked)
 
 
 @pytest.mark.skipif(util.find_spec("xdist") is None, reason="pytest-xdist is not installed: pip install pytest-xdist")
@@ -138,6 +143,27 @@ def test_by_default_a_bad_hub_costs_little(hub, runner, moods, words):
 
 
 @pytest.mark.parametrize(
+    ("mood", "asked"),
+    [((404,), True), ((401,), True), ((429, {"Retry-After": "60"}), False), ((500,), False)],
+    ids=lambda value: str(value[0] if isinstance(value, tuple) else value),
+)
+def test_one_file_that_is_refused_says_nothing_of_others(hub, runner, tmp_path, mood, asked):
+    """By default the next network is asked for too; a hub that is busy or broken is asked once a run."""
+    hub.moods = [mood]
+    code = f"""
+from pathlib import Path
+from fixtures.origins import Origins
+origins = Origins("auto", Path({str(tmp_path)!r}))
+print(*(origins.of(name).why for name in ("nf_regnet_b1", "test_nfnet")), sep="\\n")
+"""
+    done = runner.python("-c", code, env=hub.env)
+    first, second = done.out.splitlines()
+    assert first.startswith("no pretrained ones: ")
+    assert second == (f"{REPOSITORY}, fetched now" if asked else first.partition(": ")[2])
+    assert any(REPOSITORY in path for _, path, _ in hub.asked) == asked
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (JUDGE[3:5], f"HF_HUB_OFFLINE is set, and .* -> on a machine with network: {BY_HAND} .* then --weights=FILE"),
@@ -181,7 +207,7 @@ def test_refusals_of_the_hub(hub, tmp_path):
     ]  # fmt: skip
     said = lines(hub, tmp_path, times=len(texts) + 1)
     for line, text in zip(said, texts, strict=False):
-        assert line.startswith("FetchError ")
+        assert line.startswith(("FetchError ", "FileRefused "))
         assert text in line
     assert all(BY_HAND in line for line in said[:6])
     assert said[-1].startswith("good ")
@@ -217,6 +243,26 @@ def test_a_download_that_fails_leaves_nothing(hub, weights, tmp_path):
     (good,) = lines(hub, tmp_path)
     assert Path(good.partition(" ")[2]).read_bytes() == weights
     assert len(blobs(hub)) == 1
+
+
+def test_a_cache_that_cannot_be_written(hub, tmp_path):
+    """A file in the way: that is not the hub's fault."""
+    Path(hub.env["HF_HOME"]).mkdir()
+    Path(hub.env["HF_HUB_CACHE"]).touch()
+    (line,) = lines(hub, tmp_path)
+    assert line.startswith(f"CacheError {hub.env['HF_HUB_CACHE']}")
+    assert "the hub's cache cannot be written: Not a directory -> name another folder with $HF_HOME" in line
+
+
+def test_a_token_is_shown_to_the_hub_only(hub, tmp_path):
+    """Not to where it keeps its files, nor in an error."""
+    hub.env["HF_TOKEN"] = "hf_secret"  # noqa: S105 - no token at all
+    hub.moods = [(401,)]
+    refused, good = lines(hub, tmp_path, times=2)
+    assert "(status 401)" in refused
+    assert "secret" not in refused
+    assert good.startswith("good ")
+    assert {("/cdn/" in path, token) for path, token in hub.tokens} == {(False, "Bearer hf_secret"), (True, None)}
 
 
 @pytest.mark.parametrize("which", ["auto", "pretrained"])
