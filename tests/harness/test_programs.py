@@ -3,7 +3,6 @@
 On ONNX Runtime, whose sessions are kept here only, and on MIGraphX where it is.
 """
 
-import contextlib
 import json
 import os
 import resource
@@ -26,9 +25,9 @@ from fixtures.programs.entry import Entry
 from fixtures.programs.eviction import evict
 from fixtures.programs.programs import KEPT, LOADED, NOT_KEPT, Programs
 from tests.harness.keeping import Keeping, keeping, order
+from tests.harness.ordinary import ordinary_user
 
 ROOT = Path(__file__).parents[2]
-NOBODY = 65534
 AGAIN = f"{KEPT}; what was there is not used: "
 
 
@@ -244,19 +243,6 @@ def test_a_record_that_cannot_be_replaced_costs_time_only(wanted, folder, entry)
     assert had(wanted, folder) == (
         f"{NOT_KEPT}: Is a directory; what was there is not used: its record cannot be read: Is a directory"
     )
-
-
-@contextlib.contextmanager
-def ordinary_user():
-    """Root may write everywhere: give that up for a while."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_a_read_only_folder_still_serves_what_it_has(cache):
