@@ -128,7 +128,10 @@ def _parser() -> argparse.ArgumentParser:
                       "help": "ONNX Runtime's threads (default: 0, one a physical core)"},
         "--migraphx": {"metavar": "PATH", "help": "folder or library file of MIGraphX (default: it is looked for)"},
         "--cache-dir": {"metavar": "DIR",
-                        "help": "folder for built models (default: $NFNET_CACHE_DIR or ~/.cache/nfnet-migraphx)"},
+                        "help": "folder for built models and compiled programs (default: $NFNET_CACHE_DIR or "
+                                "~/.cache/nfnet-migraphx)"},
+        "--no-program-cache": {"action": "store_true",
+                               "help": "compile the MIGraphX program now: load none from the cache, keep none"},
     }  # fmt: skip
     for name, settings in rows.items():
         parser.add_argument(name, **settings)
@@ -139,10 +142,11 @@ def _compare(options: argparse.Namespace) -> int:
     from fixtures.accuracy.calibration import Calibration
     from fixtures.cache import cache_folder
     from fixtures.pipeline import Laboratory
+    from fixtures.programs.programs import Programs
 
-    case = _case(options)
-    calibrating = Calibration(options.calibration)
-    with Laboratory(cache_folder(options.cache_dir), options.migraphx, calibrating) as laboratory:
+    case, cache = _case(options), cache_folder(options.cache_dir)
+    programs = None if options.no_program_cache else Programs(cache / "programs")
+    with Laboratory(cache, options.migraphx, Calibration(options.calibration), programs) as laboratory:
         engine = laboratory.engine(case.engine)
         reason = laboratory.unsupported(case)
         if reason:
@@ -218,6 +222,8 @@ def _introduction(laboratory: Laboratory, case: Case, version: str) -> Iterator[
     yield from (f"output     {output}" for output in model.outputs)
     yield f"engine     {case.engine} {version} at {case.precision}, batch {case.batch}"
     yield f"           {', '.join(f'{key}={value}' for key, value in program.facts.items())}"
+    if how := laboratory.obtained.get(case.id):
+        yield f"program    {how}"
     if precision(case.precision).calibrated:
         yield f"calibrated {laboratory.calibrating.describe(case.model)}"
     yield f"reference  {REFERENCE} {laboratory.engine(REFERENCE).version} at fp32, no graph optimisation"

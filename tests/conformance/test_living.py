@@ -33,7 +33,7 @@ def test_programs_do_not_disturb_each_other(check, laboratory, case):
     kept = {name: array.copy() for name, array in first.items()}
     check.run(images * np.float32(0.5))
     assert bits(first) == bits(kept), "a later run changed a result that was handed out"
-    with contextlib.closing(check.of_the_suite(lambda: laboratory.compiled(other))) as program:
+    with contextlib.closing(check.of_the_suite(lambda: laboratory.another(other))) as program:
         name = program.inputs[0].name
         theirs = check.of_the_suite(lambda: program.run({name: others}))
         second = check.run(images)

@@ -15,7 +15,7 @@ from fixtures.nfnet.store import built_model
 from fixtures.pipeline import Laboratory
 from fixtures.plugin.policy import absent
 from fixtures.precisions import precision
-from fixtures.records import Case, EngineOptions, ModelSpec
+from fixtures.records import Case, Costs, EngineOptions, ModelSpec
 
 real = pytest.mark.migraphx
 SPEC = ModelSpec("test_nfnet", None, (32, 32), 3)
@@ -289,6 +289,7 @@ class DeviceModel:
 
     inputs = outputs = ()
     facts = {}  # noqa: RUF012
+    costs = Costs()
     closed = False
 
     def get_parameter_shapes(self):

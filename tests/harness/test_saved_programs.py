@@ -48,7 +48,7 @@ def test_loaded_program_gives_the_same_bits(engine, model, tmp_path, level):
     want = program.run({"inputs": images})["logits"]
     for name in ("first", "second"):
         program.save(tmp_path / name)
-        program = engine.load(tmp_path / name, model, options=options)
+        program = engine.load(tmp_path / name, model, precision="fp32", options=options)
         assert [tensor.name for tensor in (*program.inputs, *program.outputs)] == ["inputs", "logits"]
         assert np.array_equal(program.run({"inputs": images})["logits"], want)
         assert program.facts["loaded_from"] == str(tmp_path / name)
@@ -76,13 +76,13 @@ def test_damaged_file_is_an_error(engine, model, tmp_path, damage):
     prepared(engine, model).save(saved)
     saved.write_bytes(damage(saved.read_bytes()))
     with pytest.raises((ParseError, ModelError), match="program: "):
-        engine.load(saved, model, options=HOST)
+        engine.load(saved, model, precision="fp32", options=HOST)
 
 
 def test_file_that_is_not_there_is_an_error(engine, model, tmp_path):
     """Likewise."""
     with pytest.raises((ParseError, ModelError), match="absent"):
-        engine.load(tmp_path / "absent", model, options=HOST)
+        engine.load(tmp_path / "absent", model, precision="fp32", options=HOST)
 
 
 @real
@@ -98,8 +98,8 @@ def test_foreign_version_and_foreign_model_are_refused(model, tmp_path, pytestco
     at = data.index(b"version") + len(b"version")
     saved.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
     with pytest.raises(ParseError, match=r"(?i)program: MIGraphX cannot read this program: .*version.* -> compile and"):
-        engine.load(saved, model, options=HOST)
+        engine.load(saved, model, precision="fp32", options=HOST)
     other = engine._api.parse_onnx_buffer(model.read_bytes().replace(b"inputs", b"images"))
     engine._api.save(other, str(saved))
     with pytest.raises(ParseError, match=r"program: MIGraphX read \['images'\] and 1 outputs"):
-        engine.load(saved, model, options=HOST)
+        engine.load(saved, model, precision="fp32", options=HOST)

@@ -1,6 +1,7 @@
 """How long does a run take?"""
 
 import time
+from dataclasses import asdict
 
 import pytest
 
@@ -12,7 +13,7 @@ def described(laboratory, case, program):
     return {
         "engine": case.engine, "version": laboratory.engine(case.engine).version, "model": case.model.label,
         "precision": case.precision, "batch": case.batch, "facts": program.facts,
-        "multiply_adds": laboratory.model(case.model).macs,
+        "costs": asdict(program.costs), "multiply_adds": laboratory.model(case.model).macs,
     }  # fmt: skip
 
 
