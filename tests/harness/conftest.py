@@ -55,7 +55,7 @@ class Runner:
 
     cache: Path
 
-    def python(self, *words, env=None, cwd=ROOT, timeout=120):
+    def python(self, *words, env=None, cwd=ROOT, timeout=300):
         """Run Python with ``words``."""
         plain = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "NFNET"))}
         offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(self.cache / "hub")}
@@ -84,7 +84,7 @@ class Runner:
         """ort_comparison.py."""
         return self.python(ROOT / "ort_comparison.py", *words, **options)
 
-    def notebook(self, place, settings, env=None, timeout=120):
+    def notebook(self, place, settings, env=None, timeout=300):
         """Execute the notebook in a folder with some of its settings changed; return it with its outputs."""
         notebook = nbformat.read(ROOT / "nfnet_inference.ipynb", as_version=4)
         cell = next(cell for cell in notebook.cells if cell.id == "settings")

@@ -157,7 +157,8 @@ def test_a_model_that_fixes_its_batch_is_asked_in_such_batches(runner, folder, t
     done = runner.pytest(*words, f"--cache-dir={tmp_path / 'bad'}", plugin=plugin)
     assert done.code == 1
     assert "5 of 5 first answers are not ONNX Runtime's, and rounding does not explain them:" in done.out, done.text
-    assert len(re.findall(r"  image \S+: '.*' instead of '.*' needs an error of", done.out)) == 4
+    named = re.findall(r"  image (\S+): '.*' instead of '.*' needs an error of", done.out)
+    assert len(set(named)) == 4  # in CI pytest repeats the message in its summary
 
 
 def kept(cache):
