@@ -68,6 +68,7 @@ def assert_agree(path, images):
     oracle = Oracle(path)
     middle = oracle.nodes[len(oracle.nodes) // 2].outputs[0]
     got = oracle.evaluate({"inputs": images}, ["logits", middle])
+    del oracle  # the weights of the largest take 4 GB, and the evaluator copies them several times
     model = doubled(path)
     model.graph.output.append(helper.make_tensor_value_info(middle, TensorProto.DOUBLE, None))
     want = reference(model).run(["logits", middle], {"inputs": images})
