@@ -45,8 +45,8 @@ Program.run = faulty
     ),
     "saves another program": (
         """
-def faulty(self, saved, model, *, options):
-    program = load(self, saved, model, options=options)
+def faulty(self, *given, **named):
+    program = load(self, *given, **named)
     program.run = lambda feeds: {name: array * np.float32(1 + 2**-23) for name, array in run(program, feeds).items()}
     return program
 Engine.load = faulty
