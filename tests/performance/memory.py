@@ -33,6 +33,7 @@ from fixtures.nfnet.weights import SeededWeights
 from fixtures.pipeline import Laboratory
 from fixtures.precisions import precision
 from fixtures.records import Case, EngineOptions, ModelSpec
+from fixtures.truth import kept
 from fixtures.truth.floors import arithmetic
 
 POLL_SECONDS = 0.005
@@ -97,6 +98,7 @@ class Stages:
 
     def compare(self):
         """Optimised and plain ONNX Runtime held against each other, floors and verdict included."""
+        self._forget()
         sys.argv = ["ort_comparison.py"]
         code = ort_comparison.main([
             "--engine", ENGINE, "--variant", self.spec.variant, f"--weights={self.weights}", "--inputs", "2",
@@ -107,17 +109,23 @@ class Stages:
 
     def truth(self):
         """The float64 oracle on one image."""
+        self._forget()
         with Laboratory(self.cache) as laboratory:
             laboratory.exact(self.spec, 1)
 
     def floor(self):
         """The floor of fp16 on one image: exact and rounded."""
+        self._forget()
         with Laboratory(self.cache) as laboratory:
             laboratory.truth(self.spec).floor(laboratory.images(self.spec, 1), arithmetic("fp16", "nearest"))
 
     def _built(self, kind):
         with tempfile.TemporaryDirectory(dir=self.cache) as folder:
             built_model(self.spec, precision(kind), Path(folder))
+
+    def _forget(self):
+        """What the oracle computed before is computed again."""
+        shutil.rmtree(self.cache / kept.FOLDER, ignore_errors=True)
 
     def _run(self, kind):
         case = Case(ENGINE, self.spec, kind, 1, EngineOptions())
