@@ -33,7 +33,7 @@ ROOMS = {
     "truth": {"modelfile", "cache"},
     "speed": {"hardware"},
     "verdict": {"truth"},
-    "locality": {"modelfile", "truth", "verdict"},
+    "locality": {"cache", "modelfile", "truth", "verdict"},
     "defaults": {"nfnet"},
     "origins": {"assets", "nfnet"},
     "arguments": {"assets", "nfnet", "origins"},
