@@ -11,8 +11,7 @@ pytestmark = [pytest.mark.conformance, pytest.mark.batched]
 def test_batch_agrees_with_single_images(check, laboratory, case):
     """A batch of N gives what N batches of one give, or of one image repeated where the file fixes the batch."""
     images = laboratory.images(case.model, case.batch)
-    fixed = isinstance(laboratory.model(case.model).input.shape[0], int)
-    alone = replace(case, batch=case.batch if fixed else 1)
+    alone = replace(case, batch=laboratory.model(case.model).fixed_batch or 1)
     singles = [check.run(np.repeat(image[np.newaxis], alone.batch, axis=0), alone) for image in images]
     expected = {name: np.concatenate([single[name][:1] for single in singles]) for name in singles[0]}
     check.agrees(check.run(images), expected, reference="the same engine, image by image", images=images)
