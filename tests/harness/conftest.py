@@ -12,6 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from fixtures.pipeline import Laboratory
+
 ROOT = Path(__file__).parents[2]
 EXECUTE = """
 import sys
@@ -102,6 +104,13 @@ class Runner:
 def runner(tmp_path_factory):
     """Commands with a cache of this session."""
     return Runner(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory):
+    """Engines, models and results of a module, with a cache of its own."""
+    with Laboratory(tmp_path_factory.mktemp("laboratory")) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

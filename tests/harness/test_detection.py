@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures.pipeline import Laboratory
 from fixtures.records import ModelSpec
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
@@ -16,13 +15,6 @@ from catalogue import CATALOGUE
 SMALL, SPEC = ModelSpec("test_nfnet", None, (32, 32)), ModelSpec("test_nfnet", None, (64, 64))
 OTHER_SEED = ModelSpec("test_nfnet", None, (64, 64), seed=1)
 QUICK = 0.25  # of the catalogue
-
-
-@pytest.fixture(scope="module")
-def laboratory(tmp_path_factory):
-    """One for all."""
-    with Laboratory(tmp_path_factory.mktemp("detection")) as made:
-        yield made
 
 
 def test_the_catalogue_has_forty_faults_at_six_levels():

@@ -18,7 +18,6 @@ from fixtures.locality.explain import explain, score_segments
 from fixtures.locality.expose import exposed
 from fixtures.locality.segments import read_flow, segments
 from fixtures.modelfile import inspect
-from fixtures.pipeline import Laboratory
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.truth.floors import arithmetic
 from fixtures.truth.oracle import Oracle
@@ -43,13 +42,6 @@ def quantize_fp16(program):
 
 get_target, argument = str, np.asarray
 """
-
-
-@pytest.fixture(scope="module")
-def laboratory(tmp_path_factory):
-    """One for all."""
-    with Laboratory(tmp_path_factory.mktemp("locality")) as made:
-        yield made
 
 
 def run(path, images):

@@ -5,7 +5,6 @@ import onnxruntime
 import pytest
 
 from fixtures.locality.explain import explain
-from fixtures.pipeline import Laboratory
 from fixtures.records import ModelSpec
 from fixtures.truth.floors import arithmetic
 from fixtures.truth.oracle import Oracle
@@ -22,13 +21,6 @@ class CountingOracle(Oracle):
         """Count, and evaluate."""
         self.asked += 1
         return super().evaluate(*words, **names)
-
-
-@pytest.fixture(scope="module")
-def laboratory(tmp_path_factory):
-    """One for all."""
-    with Laboratory(tmp_path_factory.mktemp("laboratory")) as made:
-        yield made
 
 
 @pytest.fixture

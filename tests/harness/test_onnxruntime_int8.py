@@ -11,7 +11,6 @@ from fixtures.engines import onnxruntime_int8
 from fixtures.engines.onnxruntime_engine import PROVIDER_OPTIONS, open_engine
 from fixtures.engines.onnxruntime_int8 import quantised, quantised_products
 from fixtures.errors import CompileError, OracleError, TreatmentError
-from fixtures.pipeline import Laboratory
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.truth.floors import NEAREST, arithmetic
 from fixtures.truth.oracle import Oracle
@@ -19,13 +18,6 @@ from fixtures.truth.truth import Truth
 
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
 CASE = Case("onnxruntime:cpu", SPEC, "int8", 2)
-
-
-@pytest.fixture(scope="module")
-def laboratory(tmp_path_factory):
-    """One for all."""
-    with Laboratory(tmp_path_factory.mktemp("int8")) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -5,17 +5,9 @@ import hashlib
 import pytest
 
 from fixtures.engines.onnxruntime_int8_kept import FOLDER, quantised
-from fixtures.pipeline import Laboratory
 from fixtures.records import Case, ModelSpec
 
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
-
-
-@pytest.fixture(scope="module")
-def laboratory(tmp_path_factory):
-    """One for all."""
-    with Laboratory(tmp_path_factory.mktemp("int8")) as made:
-        yield made
 
 
 @pytest.fixture

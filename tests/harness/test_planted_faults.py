@@ -9,19 +9,11 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from fixtures.pipeline import Laboratory
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.verdict.message import failure_message
 
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
 FOUR = 4
-
-
-@pytest.fixture(scope="module")
-def laboratory(tmp_path_factory):
-    """One for all."""
-    with Laboratory(tmp_path_factory.mktemp("planted")) as made:
-        yield made
 
 
 def logits(model, images):

@@ -16,7 +16,6 @@ from fixtures.engines.registry import engine_status
 from fixtures.errors import EngineUnavailable
 from fixtures.images.labels import Answer
 from fixtures.origins import Origin, Origins
-from fixtures.pipeline import Laboratory
 from fixtures.plugin.policy import absent
 from fixtures.records import Case, EngineStatus, ModelSpec
 from tests.harness.off import off
@@ -36,13 +35,6 @@ def folder(tmp_path_factory):
         large.save(place / f"{at}-is-{labels[at]}.png")
     (place / "broken.jpg").write_bytes(b"\xff\xd8\xff no more")
     return place
-
-
-@pytest.fixture(scope="module")
-def laboratory(tmp_path_factory):
-    """Programs of this module."""
-    with Laboratory(tmp_path_factory.mktemp("cache")) as opened:
-        yield opened
 
 
 def trained(batch=1):

@@ -6,7 +6,6 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 from fixtures.errors import CacheError, UsageError
 from fixtures.modelfile import inspect
-from fixtures.pipeline import Laboratory
 from fixtures.precisions import BY_NAME as PRECISIONS
 from fixtures.precisions import precision
 from fixtures.records import Case, EngineOptions, ModelSpec
@@ -16,13 +15,6 @@ from fixtures.truth.kept import kept, key_of
 from fixtures.truth.truth import Truth
 
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
-
-
-@pytest.fixture(scope="module")
-def laboratory(tmp_path_factory):
-    """One for all."""
-    with Laboratory(tmp_path_factory.mktemp("truth")) as made:
-        yield made
 
 
 def floor_units(laboratory, name, kind, spec=SPEC):

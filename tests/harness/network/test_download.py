@@ -19,6 +19,7 @@ from fixtures.assets.address import check_url, file_name, redirected
 from fixtures.assets.download import PIECE, Patience, download, target_path
 from fixtures.errors import CacheError, FetchError
 from fixtures.origins import model_file
+from tests.harness.leftovers import left
 
 ROOT = Path(__file__).parents[3]
 BODY = bytes(range(256)) * 4000 + b"end"  # 1 MB
@@ -33,11 +34,6 @@ CODE = "import sys; from pathlib import Path; from fixtures.assets.download impo
 def url(site):
     """Address of a file of 1 MB."""
     return site.put("/models/net.onnx", BODY)
-
-
-def left(folder):
-    """Files of the cache, locks aside."""
-    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
 def test_a_file_is_fetched_once(site, url, tmp_path):

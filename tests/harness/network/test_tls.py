@@ -10,6 +10,7 @@ import pytest
 from fixtures.assets.address import CERTIFICATES, share_certificates
 from fixtures.assets.download import Patience, download
 from fixtures.errors import FetchError
+from tests.harness.leftovers import left
 
 ROOT = Path(__file__).parents[3]
 BODY = bytes(range(256)) * 4000
@@ -39,11 +40,6 @@ def nobody_trusted(monkeypatch):
 def url(safe_site):
     """Address of a file of 1 MB."""
     return safe_site.put("/models/net.onnx", BODY)
-
-
-def left(folder):
-    """Files of the cache, locks aside."""
-    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
 def test_an_address_that_is_not_trusted(safe_site, url, tmp_path):
