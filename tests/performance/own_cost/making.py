@@ -3,7 +3,7 @@
 Time is that of the work alone, imports aside; for the exports that of ``torch.onnx.export`` alone, with the network
 built and its weights loaded. Ours reads the weights meanwhile; which file they are was asked before, as a warm cache
 knows it. Memory is the peak of the resident set while that ran (VmHWM, set back before) above what
-was resident before; pages of the weights' file that are mapped count.
+was resident before; pages of the weights' file that are mapped count. What an earlier round made is removed before.
 """
 
 import json
@@ -23,7 +23,8 @@ def resident(name):
 
 def ours(variant, size, weights, file):
     """Build as the suite does, with a cache that has no model but knows the weights."""
-    from fixtures.nfnet.store import built_model  # noqa: PLC0415  each side imports its own
+    from fixtures.nfnet.onnxfile import data_path  # noqa: PLC0415  each side imports its own
+    from fixtures.nfnet.store import built_model  # noqa: PLC0415
     from fixtures.nfnet.weightsfile import content_hash  # noqa: PLC0415
     from fixtures.precisions import precision  # noqa: PLC0415
     from fixtures.records import ModelSpec  # noqa: PLC0415
@@ -33,7 +34,8 @@ def ours(variant, size, weights, file):
     content_hash(weights, cache)
 
     def work():
-        built_model(spec, precision("fp32"), cache).replace(file)
+        made = built_model(spec, precision("fp32"), cache)
+        return {made: file, data_path(made): file.with_name(data_path(made).name)}
 
     return work
 
@@ -57,6 +59,7 @@ def exported(*, dynamo):
         def work():
             torch.onnx.export(network, (images,), str(file), input_names=["inputs"], output_names=["logits"],
                               dynamo=dynamo, **batch)  # fmt: skip
+            return {path: path for path in file.parent.glob(f"{file.name}*")}
 
         return work
 
@@ -67,15 +70,19 @@ SIDES = {"ours": ours, "dynamo": exported(dynamo=True), "torchscript": exported(
 
 
 def main(side, variant, size, weights, file):
-    """Make it and print the record."""
+    """Make it and print the record; a side's work returns which files it made, and where they belong."""
     warnings.simplefilter("ignore")
     target = Path(file)
+    for old in target.parent.glob(f"{target.name}*"):
+        old.unlink()
     work = SIDES[side](variant, int(size), Path(weights), target)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
     before, start = resident("VmRSS"), time.perf_counter()
-    work()
+    made = work()
     seconds, peak = time.perf_counter() - start, resident("VmHWM") - before
-    size = sum(path.stat().st_size for path in target.parent.glob(f"{target.name}*"))
+    size = sum(path.stat().st_size for path in made)
+    for path, place in made.items():
+        path.replace(place)
     print(json.dumps({"seconds": seconds, "peak": peak, "file": size}))
 
 

@@ -23,8 +23,10 @@ def in_turns(sides, rounds):
     for at in range(rounds):
         for name in list(sides)[:: 1 if at % 2 == 0 else -1]:
             found[name].append(sides[name]())
-            print(f"\r  round {at + 1} of {rounds}: {name:<40}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+            if sys.stderr.isatty():
+                print(f"\r  round {at + 1} of {rounds}: {name:<40}", end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
     return found
 
 
