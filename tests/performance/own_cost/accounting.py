@@ -12,15 +12,16 @@ from collections import Counter
 from pathlib import Path
 
 RESULT = "NFNET_ACCOUNTS"  # environment variable: the file that the accounts are written to
-ENGINES, ORACLE = "engines", "oracle"
+RUNS, MADE, ORACLE = "engines: runs", "engines: sessions made, saved, loaded, closed", "oracle"
+INSIDE = (RUNS, MADE, ORACLE)
 CALLS = {
-    "fixtures.engines.registry:open_engine": ENGINES,
-    "fixtures.pipeline:open_engine": ENGINES,  # the name under which it is called
-    "fixtures.engines.onnxruntime_engine:OnnxRuntimeEngine.prepare": ENGINES,
-    "fixtures.engines.onnxruntime_engine:OnnxRuntimeEngine.load": ENGINES,
-    "fixtures.engines.onnxruntime_engine:OnnxRuntimeProgram.run": ENGINES,
-    "fixtures.engines.onnxruntime_engine:OnnxRuntimeProgram.save": ENGINES,
-    "fixtures.engines.onnxruntime_engine:OnnxRuntimeProgram.close": ENGINES,
+    "fixtures.engines.registry:open_engine": MADE,
+    "fixtures.pipeline:open_engine": MADE,  # the name under which it is called
+    "fixtures.engines.onnxruntime_engine:OnnxRuntimeEngine.prepare": MADE,
+    "fixtures.engines.onnxruntime_engine:OnnxRuntimeEngine.load": MADE,
+    "fixtures.engines.onnxruntime_engine:OnnxRuntimeProgram.run": RUNS,
+    "fixtures.engines.onnxruntime_engine:OnnxRuntimeProgram.save": MADE,
+    "fixtures.engines.onnxruntime_engine:OnnxRuntimeProgram.close": MADE,
     "fixtures.truth.oracle:Oracle.evaluate": ORACLE,
     "fixtures.truth.truth:Truth.outputs": "kept results of the oracle: hashes, files",
     "fixtures.pipeline:Laboratory.model": "building models",
