@@ -101,6 +101,28 @@ def test_histories_are_told_apart():
     assert histories(rows, ERROR_OF_A_RUN) == {"a": (["0001_x", "0003_x"], [LEAST_ERROR, 2.0])}
 
 
+def test_times_are_told_at_the_usual_speed_of_the_yardstick():
+    """A run on a slower clock is as the others; runs without a yardstick, and each yardstick by itself, stay as are."""
+
+    def speed(block, yard=None, name="one"):
+        return {"speed": {"block_ns": [block] * 3, **({"yard_ns": [yard] * 3, "yardstick": name} if yard else {})}}
+
+    facts = [speed(100.0), speed(100.0, 10.0), speed(130.0, 13.0), speed(110.0, 10.0), speed(100.0, 7.0, "other")]
+    rows = [(NAMES[at], "a", row) for at, row in enumerate(facts)]
+    (values,) = [values for _, values in histories(rows).values()]
+    assert values == pytest.approx([100.0, 100.0, 100.0, 110.0, 100.0])
+
+
+def test_a_slower_clock_is_no_step(tmp_path):
+    """Ten runs on a machine that is a fifth slower, with its yardstick; a slower engine is one all the same."""
+    for at in range(1, 21):
+        clock = 1.2 if at > 10 else 1.0
+        blocks = {"steady": 5.0 * clock, "slower": 5.0 * clock * (1.1 if at > 10 else 1.0)}
+        saved(tmp_path, at, {key: {"speed": {"block_ns": [value], "yard_ns": [clock], "yardstick": "one"}}
+                             for key, value in blocks.items()})  # fmt: skip
+    assert report(tmp_path) == ["slower: +10.0% since 0011_x"]
+
+
 def test_the_report_names_what_changed(tmp_path):
     """A line a change; where there was none, how much was looked at."""
     assert report(tmp_path) == ["no change in 0 benchmarks over 0 runs"]
