@@ -10,9 +10,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from filelock import FileLock
+from onnx import numpy_helper
 
 from fixtures.cache import FOLDER, VARIABLE, cache_folder, locked
 from fixtures.errors import CacheError, ModelError, UsageError
@@ -230,12 +232,12 @@ def test_a_full_disk_is_told_with_a_cure(tmp_path, monkeypatch):
 
 
 def test_an_interrupted_write_with_a_data_file_leaves_nothing(tmp_path):
-    """A model past protobuf's limit is two files: neither is there until both are whole."""
+    """A model with its weights beside it is two files: neither is there until both are whole."""
     net, size = store._described(SPEC)
     weights = FailingWeights(net.variant.name, 0)
     weights.error = KeyboardInterrupt()
     path = tmp_path / "model.onnx"
-    arguments = {"classes": net.classes, "name": "x", "external_above": 0}
+    arguments = {"classes": net.classes, "name": "x", "beside": True}
     with pytest.raises(KeyboardInterrupt):
         write_model(store.build_graph(net, weights, size), path, FP32, **arguments)
     assert not list(tmp_path.iterdir())
@@ -243,6 +245,32 @@ def test_an_interrupted_write_with_a_data_file_leaves_nothing(tmp_path):
     write_model(store.build_graph(net, weights, size), path, FP32, **arguments)
     assert models(tmp_path) == [path, data_path(path)]
     assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_model_whose_weights_were_lost_is_built_again(tmp_path, monkeypatch, mapped):
+    """Someone cleared the cache of its largest files, or a disk cut one."""
+    monkeypatch.setattr(store, "MAPPED_ABOVE", 0)
+    path = built_model(SPEC, FP32, tmp_path, mapped=mapped)
+    assert data_path(path).exists() == mapped
+    weights = data_path(path) if mapped else path
+    whole = weights.read_bytes()
+    for damage in (weights.unlink, lambda: weights.write_bytes(whole[:-100])):
+        damage()
+        assert built_model(SPEC, FP32, tmp_path, mapped=mapped) == path
+        assert weights.read_bytes() == whole
+
+
+def test_weights_lie_where_the_engine_wants_them(tmp_path, monkeypatch):
+    """The same network in one file and in two; a small one is one file for every engine."""
+    assert built_model(SPEC, FP32, tmp_path, mapped=True) == built_model(SPEC, FP32, tmp_path, mapped=False)
+    monkeypatch.setattr(store, "MAPPED_ABOVE", 0)
+    one, two = (built_model(SPEC, FP32, tmp_path, mapped=mapped) for mapped in (False, True))
+    assert not data_path(one).exists()
+    weights = [{tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+               for path in (one, two)]  # fmt: skip
+    assert weights[0].keys() == weights[1].keys()
+    assert all(np.array_equal(array, weights[1][name]) for name, array in weights[0].items())
 
 
 CHILD = """

@@ -201,18 +201,33 @@ def test_a_tail_without_weights_belongs_to_the_block_before(tmp_path, blocks):
 def test_an_exposed_file_is_a_model(laboratory, tmp_path):
     """Its own output first, then what was asked for."""
     flow = read_flow(laboratory.model(SPEC).path)
-    path = exposed(laboratory.model(SPEC).path, ["stages.0.0", "logits", "nobody"], flow.types, tmp_path)
-    assert [value.name for value in inspect(path).outputs] == ["logits", "stages.0.0"]
+    with exposed(laboratory.model(SPEC).path, ["stages.0.0", "logits", "nobody"], flow.types, tmp_path) as path:
+        assert [value.name for value in inspect(path).outputs] == ["logits", "stages.0.0"]
+    assert not path.exists()
 
 
 def test_external_weights_are_linked(laboratory, tmp_path):
     """Not copied, and the file still runs."""
     source = tmp_path / "model.onnx"
     onnx.save(onnx.load(laboratory.model(SPEC).path), source, save_as_external_data=True, location="weights.bin")
-    path = exposed(source, ["stages.0.0"], {}, tmp_path / "copy")
-    assert (path.parent / "weights.bin").samefile(tmp_path / "weights.bin")
-    assert len(inspect(path).outputs) == 2
-    assert run(path, laboratory.images(SPEC, 1))["stages.0.0"].shape[0] == 1
+    with exposed(source, ["stages.0.0"], {}, tmp_path / "elsewhere" / "copy") as path:
+        assert (path.parent / "weights.bin").samefile(tmp_path / "weights.bin")
+        assert len(inspect(path).outputs) == 2
+        assert run(path, laboratory.images(SPEC, 1))["stages.0.0"].shape[0] == 1
+
+
+def test_a_copy_comes_to_the_weights_of_a_model_in_the_cache(laboratory, tmp_path):
+    """They are not touched, for a link would have them hashed again; the copy goes when it was used."""
+    source = tmp_path / "models" / "model.onnx"
+    source.parent.mkdir()
+    onnx.save(onnx.load(laboratory.model(SPEC).path), source, save_as_external_data=True, location="weights.bin")
+    before, files = (source.parent / "weights.bin").stat(), sorted(source.parent.iterdir())
+    with exposed(source, ["stages.0.0"], {}, tmp_path / "locality") as path:
+        assert path.parent == source.parent
+        assert run(path, laboratory.images(SPEC, 1))["stages.0.0"].shape[0] == 1
+        assert (source.parent / "weights.bin").stat().st_nlink == 1
+    assert (source.parent / "weights.bin").stat().st_ctime_ns == before.st_ctime_ns
+    assert sorted(source.parent.iterdir()) == files
 
 
 def test_a_report_shows_the_fault(laboratory, tmp_path):

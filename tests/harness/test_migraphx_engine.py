@@ -1,7 +1,7 @@
 """MIGraphX as an engine, on the real one with its ref target; the GPU's device path on a stand-in for its memory."""
 
+import contextlib
 import sys
-from functools import partial
 
 import numpy as np
 import onnx
@@ -13,7 +13,7 @@ from fixtures.engines.base import as_fed
 from fixtures.errors import CompileError, EngineUnavailable, ModelError, ParseError, RunError, TreatmentError
 from fixtures.inputs import synthetic_images
 from fixtures.nfnet import store
-from fixtures.nfnet.onnxfile import data_path, write_model
+from fixtures.nfnet.onnxfile import data_path
 from fixtures.nfnet.store import built_model
 from fixtures.pipeline import Laboratory
 from fixtures.plugin.policy import absent
@@ -89,14 +89,14 @@ def test_agrees_with_onnxruntime(engine, tmp_path, name):
 @real
 def test_weights_beside_the_model_are_read_as_those_inside(engine, model, images, tmp_path, monkeypatch):
     """As large models have them; MIGraphX takes where a weight is by the order of what the file says of it."""
-    monkeypatch.setattr(store, "write_model", partial(write_model, external_above=0))
-    beside = built_model(SPEC, precision("fp32"), tmp_path)
+    monkeypatch.setattr(store, "BESIDE_ABOVE", 0)
+    beside = built_model(SPEC, precision("fp32"), tmp_path, mapped=engine.maps_weights)
     assert data_path(beside).stat().st_size > beside.stat().st_size
-    (outside, inside) = (
-        engine.prepare(path, shape=SHAPE, precision="fp32", options=HOST).run({"inputs": images})["logits"]
-        for path in (beside, model)
-    )
-    assert np.array_equal(outside, inside)
+    answers = []
+    for path in (beside, model):
+        with contextlib.closing(engine.prepare(path, shape=SHAPE, precision="fp32", options=HOST)) as program:
+            answers.append(program.run({"inputs": images})["logits"])
+    assert np.array_equal(*answers)
 
 
 @real

@@ -6,12 +6,15 @@ import pytest
 from fixtures.engines import migraphx_engine, onnxruntime_engine
 from fixtures.errors import EngineUnavailable, ModelError, ParseError, RunError
 from fixtures.inputs import synthetic_images
+from fixtures.nfnet import store
+from fixtures.nfnet.onnxfile import data_path
 from fixtures.nfnet.store import built_model
 from fixtures.plugin.policy import absent
 from fixtures.precisions import precision
 from fixtures.records import EngineOptions, ModelSpec
 
 real = pytest.mark.migraphx
+SPEC = ModelSpec("test_nfnet", None, (32, 32), 3)
 SHAPE = (1, 3, 32, 32)
 HOST = EngineOptions()
 
@@ -30,8 +33,7 @@ def engine(request, pytestconfig):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A small network."""
-    spec = ModelSpec("test_nfnet", None, (32, 32), 3)
-    return built_model(spec, precision("fp32"), tmp_path_factory.mktemp("models"))
+    return built_model(SPEC, precision("fp32"), tmp_path_factory.mktemp("models"))
 
 
 def prepared(engine, model, options=HOST):
@@ -39,9 +41,14 @@ def prepared(engine, model, options=HOST):
     return engine.prepare(model, shape=SHAPE, precision="fp32", options=options)
 
 
+@pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("level", ["disable", "basic", "extended", "all"])
-def test_loaded_program_gives_the_same_bits(engine, model, tmp_path, level):
+def test_loaded_program_gives_the_same_bits(engine, model, tmp_path, monkeypatch, level, beside):
     """At every optimisation level, with the same inputs and outputs; saved again it is the same again."""
+    if beside:
+        monkeypatch.setattr(store, "MAPPED_ABOVE", 0)
+        model = built_model(SPEC, precision("fp32"), tmp_path)
+        assert data_path(model).exists()
     options = EngineOptions(graph_optimization=level)
     program = prepared(engine, model, options)
     images = synthetic_images("saved", SHAPE)

@@ -83,6 +83,12 @@ def test_a_lucky_run_is_no_step_of_the_error():
     assert steps([2.0] * 9 + [9.0] + [2.0] * 10, NAMES, ERROR_OF_A_RUN) == []
 
 
+def speed(blocks, yardstick="", yard=None):
+    """Facts of a benchmark with these blocks, each beside a yardstick where one is named."""
+    yards = [yard] * len(blocks) if yardstick else []
+    return {"speed": {"block_ns": blocks, "foreign": [0.0] * len(blocks), "yard_ns": yards, "yardstick": yardstick}}
+
+
 def saved(folder, at, benchmarks):
     """A saved run with these facts of its benchmarks."""
     rows = [{"fullname": name, "extra_info": facts} for name, facts in benchmarks.items()]
@@ -92,9 +98,9 @@ def saved(folder, at, benchmarks):
 def test_histories_are_told_apart():
     """By benchmark, in the order of the runs' numbers; what has no blocks is left out, no error is nearly none."""
     rows = [
-        ("0001_x", "a", {"speed": {"block_ns": [3.0, 3.0, 9]}, "error_units": 0.0}),
+        ("0001_x", "a", {**speed([3.0, 3.0, 9]), "error_units": 0.0}),
         ("0001_x", "b", {}),
-        ("0002_x", "a", {"speed": {"block_ns": [4.0]}, "error_units": None}),
+        ("0002_x", "a", {**speed([4.0]), "error_units": None}),
         ("0003_x", "a", {"error_units": 2}),
     ]
     assert histories(rows) == {"a": (["0001_x", "0002_x"], [3.0, 4.0])}
@@ -103,11 +109,9 @@ def test_histories_are_told_apart():
 
 def test_times_are_told_at_the_usual_speed_of_the_yardstick():
     """A run on a slower clock is as the others; runs without a yardstick, and each yardstick by itself, stay as are."""
-
-    def speed(block, yard=None, name="one"):
-        return {"speed": {"block_ns": [block] * 3, **({"yard_ns": [yard] * 3, "yardstick": name} if yard else {})}}
-
-    facts = [speed(100.0), speed(100.0, 10.0), speed(130.0, 13.0), speed(110.0, 10.0), speed(100.0, 7.0, "other")]
+    yards = [None, ("one", 10.0), ("one", 13.0), ("one", 10.0), ("other", 7.0)]
+    blocks = [100.0, 100.0, 130.0, 110.0, 100.0]
+    facts = [speed([block] * 3, *(yard or ())) for block, yard in zip(blocks, yards, strict=True)]
     rows = [(NAMES[at], "a", row) for at, row in enumerate(facts)]
     (values,) = [values for _, values in histories(rows).values()]
     assert values == pytest.approx([100.0, 100.0, 100.0, 110.0, 100.0])
@@ -118,8 +122,7 @@ def test_a_slower_clock_is_no_step(tmp_path):
     for at in range(1, 21):
         clock = 1.2 if at > 10 else 1.0
         blocks = {"steady": 5.0 * clock, "slower": 5.0 * clock * (1.1 if at > 10 else 1.0)}
-        saved(tmp_path, at, {key: {"speed": {"block_ns": [value], "yard_ns": [clock], "yardstick": "one"}}
-                             for key, value in blocks.items()})  # fmt: skip
+        saved(tmp_path, at, {key: speed([value], "one", clock) for key, value in blocks.items()})
     assert report(tmp_path) == ["slower: +10.0% since 0011_x"]
 
 
@@ -128,7 +131,7 @@ def test_the_report_names_what_changed(tmp_path):
     assert report(tmp_path) == ["no change in 0 benchmarks over 0 runs"]
     for at in range(1, 21):
         values = {"steady": 5.0, "broken": 5.0 if at < 11 else 6.0, "creeping": 5.0 * 1.01**at}
-        saved(tmp_path, at, {key: {"speed": {"block_ns": [value]}} for key, value in values.items()})
+        saved(tmp_path, at, {key: speed([value]) for key, value in values.items()})
     assert report(tmp_path) == ["broken: +20.0% since 0011_x", "creeping: +20.8% over all runs, slowly"]
 
 
@@ -136,15 +139,18 @@ def test_the_report_tells_speed_and_accuracy_apart(tmp_path):
     """As fast as ever, and worse since the eleventh run; the other creeps; each run passed by itself."""
     for at in range(1, 21):
         errors = {"worse": 1.0 if at < 11 else 1.5, "creeping": 1.02**at, "steady": 1.0 + 0.01 * (at > 10)}
-        facts = {key: {"speed": {"block_ns": [7.0]}, "error_units": value} for key, value in errors.items()}
+        facts = {key: {**speed([7.0]), "error_units": value} for key, value in errors.items()}
         saved(tmp_path, at, facts)
     assert report(tmp_path) == ["worse: error +50.0% since 0011_x", "creeping: error +45.7% over all runs, slowly"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"benchmarks": [{"fullname": "a"}]}'])
+IMPOSSIBLE = json.dumps({"benchmarks": [{"fullname": "a", "extra_info": speed([0.0])}]})
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"benchmarks": [{"fullname": "a"}]}', IMPOSSIBLE])
 def test_a_file_that_is_no_run_is_left_out_and_named(tmp_path, text):
     """The others are read all the same."""
-    saved(tmp_path, 1, {"a": {"speed": {"block_ns": [1.0]}}})
+    saved(tmp_path, 1, {"a": speed([1.0])})
     (tmp_path / "0002_y.json").write_text(text)
     first, second = report(tmp_path)
     assert first.startswith("0002_y.json was left out, it is no saved run: ")

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from fixtures.cache import file_sha256
 from fixtures.errors import FetchError, ModelError, UsageError
+from fixtures.nfnet import weightsfile
 from fixtures.nfnet.architecture import network, parameter_shapes
 from fixtures.nfnet.store import built_model
 from fixtures.nfnet.variants import VARIANTS, variant
@@ -144,6 +145,16 @@ def test_values_that_are_not_finite(saved, tmp_path, value):
     with pytest.raises(ModelError, match=r"'stages.1.0.conv2.weight' holds values that are not finite"):
         built_model(ModelSpec(NAME, None, (32, 32), weights="x", weights_path=path), precision("fp32"), tmp_path)
     assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_a_file_that_is_another_one_meanwhile(saved, monkeypatch):
+    """Someone fetched it again while it was read: an error of the weights, not of a library."""
+    monkeypatch.setattr(weightsfile, "MAPPED_BYTES", -1)  # mapped anew at every tensor
+    path = saved(tensors())
+    weights = FileWeights(path, NAME)
+    save_file({"a": np.zeros(3, np.float32)}, path)
+    with pytest.raises(ModelError, match=r"not a safetensors file, or one that was cut short: .*head.fc.bias"):
+        weights["head.fc.bias"]
 
 
 def bfloat16(path):

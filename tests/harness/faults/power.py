@@ -160,7 +160,7 @@ class Bench:
         engine = self.made(onnx.load(path))  # quantised before its tensors are shown: showing one would quantise it
 
         def run(exposed: Path, images):
-            outputs = onnx.load(exposed).graph.output
+            outputs = onnx.load(exposed, load_external_data=False).graph.output
             names, model = [output.name for output in outputs], copied(engine)
             del model.graph.output[:]
             model.graph.output.extend(outputs)

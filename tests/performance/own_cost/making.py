@@ -35,7 +35,8 @@ def ours(variant, size, weights, file):
 
     def work():
         made = built_model(spec, precision("fp32"), cache)
-        return {made: file, data_path(made): file.with_name(data_path(made).name)}
+        beside = [path for path in [data_path(made)] if path.exists()]
+        return {made: file, **{path: file.with_name(path.name) for path in beside}}
 
     return work
 

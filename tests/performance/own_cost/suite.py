@@ -25,9 +25,9 @@ def suite(options):
             holds.append(told(f"{title} run: inside engines and oracle / wall time", [share], SHARE, least=True))
     (one, before), (two, after) = runs
     holds.append(told("second run / first run, wall time", [two / one], SECOND, least=False))
-    for title, kinds in {"engines and oracle": INSIDE, "all else": before.keys() - INSIDE}.items():
+    for title, kinds in {"engines and oracle": INSIDE, "all else": {*before, *after} - {*INSIDE}}.items():
         above, below = (sum(accounts.get(kind, 0.0) for kind in kinds) for accounts in (after, before))
-        print(f"{f'  {title} alone, second / first run':<60} {above / below:6.3g}")
+        print(f"{f'  {title} alone, second / first run':<60} {above / max(below, 1e-9):6.3g}")
     return holds
 
 
