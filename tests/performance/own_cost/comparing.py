@@ -3,8 +3,8 @@
 import sys
 import tempfile
 
-from files import OURS, folder, weights_file
-from paired import HERE, ROOT, NotMeasured, child, in_turns, missing, output, ratios, told, wall
+from files import our_model
+from paired import HERE, ROOT, NotMeasured, in_turns, missing, output, ratios, told, wall
 
 sys.path.insert(0, str(ROOT))
 
@@ -18,9 +18,7 @@ POLYGRAPHY = "import sys; from polygraphy.tools import main; sys.exit(main())"  
 def compare(options):
     """ort_comparison.py beside a bare script with the same two sessions, and beside Polygraphy."""
     variant, size = options.variant, options.image_size
-    model = folder(variant, size) / f"{OURS}.onnx"
-    if not model.exists():
-        child("making.py", OURS, variant, size, weights_file(variant, size), model)
+    model = our_model(variant, size)
     ours = [sys.executable, ROOT / "ort_comparison.py", "--engine", "onnxruntime:cpu", f"--model={model}",
             "--inputs", INPUTS, "--image-size", size]  # fmt: skip
     bare = [sys.executable, HERE / "bare.py", model, size, INPUTS, physical_cores()]

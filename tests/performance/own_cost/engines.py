@@ -4,7 +4,7 @@ import sys
 import time
 
 import numpy as np
-from files import OURS, existing
+from files import OURS, exports, our_model
 from paired import ROOT, in_turns, missing, ratios, told
 
 sys.path.insert(0, str(ROOT))
@@ -34,7 +34,8 @@ def compiled(options):
 
 
 def _both(options, name, limit, what):
-    files, engine = existing(options.variant, options.image_size), open_engine(name, options.migraphx)
+    files, engine = exports(options.variant, options.image_size), open_engine(name, options.migraphx)
+    files = {OURS: our_model(options.variant, options.image_size, mapped=engine.maps_weights), **files}
     shape = (1, 3, options.image_size, options.image_size)
 
     def prepared(path):

@@ -10,7 +10,10 @@ sys.path.insert(0, str(ROOT))
 from safetensors.numpy import save_file
 
 from fixtures.cache import cache_folder
+from fixtures.nfnet.store import built_model
 from fixtures.nfnet.weights import SeededWeights
+from fixtures.precisions import precision
+from fixtures.records import ModelSpec
 
 OURS, EXPORTS = "ours", ("dynamo", "torchscript")
 USUAL = "dynamo"  # what torch.onnx.export does where nobody asks for another; the other is on its way out
@@ -22,13 +25,21 @@ def folder(variant, size):
     return cache_folder() / "own_cost" / f"{variant}@{size}"
 
 
-def existing(variant, size):
-    """Path of each side's model that is there; ours always. Raises NotMeasured where nothing was built."""
+def exports(variant, size):
+    """Path of each export that is there. Raises NotMeasured where there is none."""
     place = folder(variant, size)
-    found = {side: place / f"{side}.onnx" for side in (OURS, *EXPORTS) if (place / f"{side}.onnx").exists()}
-    if len(found) < 2:
+    found = {side: place / side / "model.onnx" for side in EXPORTS}
+    found = {side: path for side, path in found.items() if path.exists()}
+    if not found:
         raise NotMeasured(f"there are no exports of {variant} at {size} in {place}: run `own_cost build` first")
     return found
+
+
+def our_model(variant, size, *, mapped=True):
+    """Our model of the same weights, from the suite's cache."""
+    weights = weights_file(variant, size)
+    spec = ModelSpec(variant, None, (size, size), weights=weights.name, weights_path=weights)
+    return built_model(spec, precision("fp32"), cache_folder(), mapped=mapped)
 
 
 def weights_file(variant, size):
@@ -46,7 +57,7 @@ def build(options):
     weights = weights_file(variant, size)
 
     def side(name):
-        return lambda: child("making.py", name, variant, size, weights, weights.with_name(f"{name}.onnx"))
+        return lambda: child("making.py", name, variant, size, weights, weights.with_name(name))
 
     sides, holds = {OURS: side(OURS)}, []
     for name in EXPORTS:

@@ -1,12 +1,13 @@
-"""Make one model file in a process of its own and print what that took: ``making.py SIDE VARIANT SIZE WEIGHTS FILE``.
+"""Make one model file in a process of its own and print what that took: ``making.py SIDE VARIANT SIZE WEIGHTS FOLDER``.
 
 Time is that of the work alone, imports aside; for the exports that of ``torch.onnx.export`` alone, with the network
 built and its weights loaded. Ours reads the weights meanwhile; which file they are was asked before, as a warm cache
-knows it. Memory is the peak of the resident set while that ran (VmHWM, set back before) above what
-was resident before; pages of the weights' file that are mapped count. What an earlier round made is removed before.
+knows it. Memory is the peak of the resident set while that ran (VmHWM, set back before) above what was resident before;
+pages of the weights' file that are mapped count. What an earlier round made in the folder is removed before.
 """
 
 import json
+import shutil
 import sys
 import time
 import warnings
@@ -21,30 +22,22 @@ def resident(name):
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))
 
 
-def ours(variant, size, weights, file):
+def ours(variant, size, weights, folder):
     """Build as the suite does, with a cache that has no model but knows the weights."""
-    from fixtures.nfnet.onnxfile import data_path  # noqa: PLC0415  each side imports its own
-    from fixtures.nfnet.store import built_model  # noqa: PLC0415
+    from fixtures.nfnet.store import built_model  # noqa: PLC0415  each side imports its own
     from fixtures.nfnet.weightsfile import content_hash  # noqa: PLC0415
     from fixtures.precisions import precision  # noqa: PLC0415
     from fixtures.records import ModelSpec  # noqa: PLC0415
 
     spec = ModelSpec(variant, None, (size, size), weights=weights.name, weights_path=weights)
-    cache = file.parent / "cache"
-    content_hash(weights, cache)
-
-    def work():
-        made = built_model(spec, precision("fp32"), cache)
-        beside = [path for path in [data_path(made)] if path.exists()]
-        return {made: file, **{path: file.with_name(path.name) for path in beside}}
-
-    return work
+    content_hash(weights, folder)
+    return lambda: built_model(spec, precision("fp32"), folder)
 
 
 def exported(*, dynamo):
     """A side that exports timm's network with a dynamic batch, by ``torch.export`` or by TorchScript."""
 
-    def prepare(variant, size, weights, file):
+    def prepare(variant, size, weights, folder):
         import timm  # noqa: PLC0415
         import torch  # noqa: PLC0415
         from safetensors.torch import load_file  # noqa: PLC0415
@@ -57,12 +50,8 @@ def exported(*, dynamo):
         batch = {"dynamic_shapes": ({0: torch.export.Dim("batch")},)} if dynamo else {"dynamic_axes": {
             "inputs": {0: "batch"}, "logits": {0: "batch"}}}  # fmt: skip
 
-        def work():
-            torch.onnx.export(network, (images,), str(file), input_names=["inputs"], output_names=["logits"],
-                              dynamo=dynamo, **batch)  # fmt: skip
-            return {path: path for path in file.parent.glob(f"{file.name}*")}
-
-        return work
+        return lambda: torch.onnx.export(network, (images,), str(folder / "model.onnx"), input_names=["inputs"],
+                                         output_names=["logits"], dynamo=dynamo, **batch)  # fmt: skip
 
     return prepare
 
@@ -70,20 +59,18 @@ def exported(*, dynamo):
 SIDES = {"ours": ours, "dynamo": exported(dynamo=True), "torchscript": exported(dynamo=False)}
 
 
-def main(side, variant, size, weights, file):
-    """Make it and print the record; a side's work returns which files it made, and where they belong."""
+def main(side, variant, size, weights, place):
+    """Make it and print the record."""
     warnings.simplefilter("ignore")
-    target = Path(file)
-    for old in target.parent.glob(f"{target.name}*"):
-        old.unlink()
-    work = SIDES[side](variant, int(size), Path(weights), target)
+    folder = Path(place)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    work = SIDES[side](variant, int(size), Path(weights), folder)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
     before, start = resident("VmRSS"), time.perf_counter()
-    made = work()
+    work()
     seconds, peak = time.perf_counter() - start, resident("VmHWM") - before
-    size = sum(path.stat().st_size for path in made)
-    for path, place in made.items():
-        path.replace(place)
+    size = sum(path.stat().st_size for path in folder.rglob("*.onnx*"))
     print(json.dumps({"seconds": seconds, "peak": peak, "file": size}))
 
 
