@@ -92,7 +92,7 @@ def test_a_model_without_products_is_not_passed_off_as_int8(tmp_path):
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, 2, 2])],
     )  # fmt: skip
     path = tmp_path / "relu.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     with pytest.raises(TreatmentError, match="0 of 0 convolutions and matrix products take int8"):
         quantised(path, [np.ones((1, 3, 2, 2), np.float32)])
 
