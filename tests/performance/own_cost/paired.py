@@ -19,13 +19,13 @@ HERE = Path(__file__).parent
 
 def in_turns(sides, rounds):
     """What each side returns (seconds, or a record), a list a side; every other round goes backwards."""
-    found = {name: [] for name in sides}
+    found, shown = {name: [] for name in sides}, sys.stderr.isatty()
     for at in range(rounds):
         for name in list(sides)[:: 1 if at % 2 == 0 else -1]:
             found[name].append(sides[name]())
-            if sys.stderr.isatty():
+            if shown:
                 print(f"\r  round {at + 1} of {rounds}: {name:<40}", end="", file=sys.stderr, flush=True)
-    if sys.stderr.isatty():
+    if shown:
         print(file=sys.stderr)
     return found
 
