@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
                         "help": "folder for built models and compiled programs (default: $NFNET_CACHE_DIR or "
                                 "~/.cache/nfnet-migraphx)"},
         "--no-program-cache": {"action": "store_true",
-                               "help": "compile the MIGraphX program now: load none from the cache, keep none"},
+                               "help": "compile the program now: load none from the cache, keep none"},
     }  # fmt: skip
     for name, settings in rows.items():
         parser.add_argument(name, **settings)
@@ -145,7 +145,7 @@ def _compare(options: argparse.Namespace) -> int:
     from fixtures.programs.programs import Programs
 
     case, cache = _case(options), cache_folder(options.cache_dir)
-    programs = None if options.no_program_cache else Programs(cache / "programs")
+    programs = None if options.no_program_cache else Programs.of_cache(cache)
     with Laboratory(cache, options.migraphx, Calibration(options.calibration), programs) as laboratory:
         engine = laboratory.engine(case.engine)
         reason = laboratory.unsupported(case)

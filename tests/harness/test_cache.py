@@ -18,8 +18,9 @@ from onnx import numpy_helper
 
 from fixtures.cache import FOLDER, VARIABLE, cache_folder, locked
 from fixtures.errors import CacheError, ModelError, UsageError
+from fixtures.modelfile import data_path
 from fixtures.nfnet import onnxfile, store
-from fixtures.nfnet.onnxfile import data_path, write_model
+from fixtures.nfnet.onnxfile import write_model
 from fixtures.nfnet.store import built_model
 from fixtures.nfnet.weights import SeededWeights
 from fixtures.precisions import precision

@@ -11,6 +11,7 @@ import pytest
 
 from fixtures.errors import CacheError, ModelError
 from fixtures.inputs import synthetic_images
+from fixtures.modelfile import data_path
 from fixtures.nfnet import onnxfile
 from fixtures.nfnet.architecture import network
 from fixtures.nfnet.graph import build_graph
@@ -92,7 +93,7 @@ def test_external_data_holds_the_same_network(tmp_path):
     """Weights that an engine maps go to a file of their own, aligned for memory mapping."""
     inline = build(tmp_path / "inline.onnx", "nfnet_l0")
     outside = build(tmp_path / "outside.onnx", "nfnet_l0", beside=True)
-    assert onnxfile.data_path(outside).stat().st_size > 100 * outside.stat().st_size
+    assert data_path(outside).stat().st_size > 100 * outside.stat().st_size
     onnx.checker.check_model(str(outside), full_check=True)
     offsets = [int(entry.value) for tensor in onnx.load(outside, load_external_data=False).graph.initializer
                for entry in tensor.external_data if entry.key == "offset"]  # fmt: skip

@@ -12,8 +12,8 @@ from fixtures.engines import migraphx_device, migraphx_engine, migraphx_find
 from fixtures.engines.base import as_fed
 from fixtures.errors import CompileError, EngineUnavailable, ModelError, ParseError, RunError, TreatmentError
 from fixtures.inputs import synthetic_images
+from fixtures.modelfile import data_path
 from fixtures.nfnet import store
-from fixtures.nfnet.onnxfile import data_path
 from fixtures.nfnet.store import built_model
 from fixtures.pipeline import Laboratory
 from fixtures.plugin.policy import absent

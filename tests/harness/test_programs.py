@@ -1,10 +1,9 @@
 """Kept programs: the same bits when they come back, never another's, and a reason where one is not used or not kept.
 
-On ONNX Runtime, whose sessions are kept here only, and on MIGraphX where it is.
+On ONNX Runtime, where small models are kept here only, and on MIGraphX where it is.
 """
 
 import json
-import os
 import resource
 import shutil
 import subprocess
@@ -16,15 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures.cache import file_sha256
 from fixtures.engines import migraphx_engine
 from fixtures.errors import CacheError, CompileError, EngineUnavailable
-from fixtures.inputs import synthetic_images
 from fixtures.plugin.policy import absent
-from fixtures.programs.entry import Entry
-from fixtures.programs.eviction import evict
+from fixtures.programs.entry import Entry, parts
 from fixtures.programs.programs import KEPT, LOADED, NOT_KEPT, Programs
-from tests.harness.keeping import Keeping, keeping, order
+from fixtures.records import EngineOptions
+from tests.harness.keeping import Keeping, cut, flipped, had, keeping, order, run, size_of
 from tests.harness.ordinary import ordinary_user
 
 ROOT = Path(__file__).parents[2]
@@ -73,25 +70,14 @@ def entry(wanted, folder):
     return Entry(folder, wanted.facts())
 
 
-def had(wanted, folder, **settings):
-    """How the program was had."""
-    program, how = Programs(folder, **settings).program(wanted)
-    program.close()
-    return how
-
-
-def run(program):
-    """What it computes."""
-    return program.run({"inputs": synthetic_images("programs", (1, 3, 32, 32))})["logits"]
-
-
 def forged(entry, data=None, **changes):
     """Another record, and file, with all hashes right."""
     record = replace(entry.read(), **changes)
-    shutil.copy(entry.program, entry.unfinished)
+    entry.unfinished.parent.mkdir()
+    for path in filter(Path.exists, parts(entry.program)):
+        shutil.copy(path, entry.unfinished.parent)
     if data is not None:
         entry.unfinished.write_bytes(data)
-        record = replace(record, bytes=len(data), sha256=file_sha256(entry.unfinished))
     entry.write(record)
 
 
@@ -111,14 +97,14 @@ def test_the_second_one_is_loaded_and_gives_the_same_bits(wanted, folder, answer
     assert second.costs.cached
     assert second.costs.load_seconds > 0
     assert first.costs.compile_seconds > 0
-    assert first.costs.program_bytes == Entry(folder, wanted.facts()).program.stat().st_size
+    assert first.costs.program_bytes == sum(map(size_of, parts(Entry(folder, wanted.facts()).program)))
 
 
 def test_an_engine_without_identity_has_nothing_kept(cache, folder):
     """Nor is anything said of it."""
 
     class Plain(Keeping):
-        def identity(self):
+        def identity(self, *_):
             return None
 
     plain = order(keeping(Plain), cache)
@@ -130,7 +116,7 @@ def test_an_engine_that_cannot_say_what_it_is_compiles(cache, folder):
     """With its reason."""
 
     class Nameless(Keeping):
-        def identity(self):
+        def identity(self, *_):
             raise CacheError("nobody knows")
 
     nameless = order(keeping(Nameless), cache)
@@ -154,18 +140,6 @@ def edited(entry, **changes):
     entry.record.write_text(json.dumps({**row, **changes}))
 
 
-def cut(path, data):
-    """Write the first half of ``data``."""
-    path.write_bytes(data[: len(data) // 2])
-
-
-def flipped(path):
-    """Turn one bit in the middle."""
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
 DAMAGES = {
     "bit": (lambda entry: flipped(entry.program), "its program is damaged"),
     "cut": (lambda entry: cut(entry.program, entry.program.read_bytes()), "its program is damaged"),
@@ -173,7 +147,7 @@ DAMAGES = {
     "record cut": (lambda entry: cut(entry.record, entry.record.read_bytes()), "its record is damaged"),
     "record empty": (lambda entry: entry.record.write_bytes(b""), "its record is damaged"),
     "no record": (lambda entry: entry.record.write_text("[1, 2]"), "its record is damaged"),
-    "record edited": (lambda entry: edited(entry, sha256="0" * 64), "its record is damaged"),
+    "record edited": (lambda entry: edited(entry, files={}), "its record is damaged"),
     "record of old": (lambda entry: edited(entry, unknown=1), "its record is damaged"),
     "other tensors": (lambda entry: forged(entry, outputs=["logits: float32[7]"]),
                       "the loaded program differs from the compiled one: inputs or outputs"),
@@ -206,13 +180,13 @@ def test_a_program_that_says_something_else_of_itself_is_made_again(wanted, fold
 
 
 def test_anothers_entry_is_made_again(engine, wanted, cache, folder, entry):
-    """Under this name, whole, but of another batch."""
-    other = order(engine, cache, shape=(2, 3, 32, 32))
+    """Under this name, whole, but compiled otherwise."""
+    other = order(engine, cache, options=EngineOptions(fast_math=True))
     Programs(folder).program(other)
     theirs = Entry(folder, other.facts())
     shutil.copy(theirs.program, entry.program)
     shutil.copy(theirs.record, entry.record)
-    assert had(wanted, folder) == f"{AGAIN}it is another program's: shape"
+    assert had(wanted, folder) == f"{AGAIN}it is another program's: options"
     assert had(wanted, folder) == LOADED
 
 
@@ -257,7 +231,7 @@ def test_a_read_only_folder_still_serves_what_it_has(cache):
         place.chmod(0o755)
         with ordinary_user():
             assert had(wanted, place / "programs") == LOADED
-            other = replace(wanted, shape=(2, 3, 32, 32))
+            other = replace(wanted, options=EngineOptions(fast_math=True))
             how = Programs(place / "programs").program(other).how
         assert how == f"{NOT_KEPT}: the cache folder cannot be written: Permission denied"
     finally:
@@ -318,7 +292,7 @@ def test_an_interrupt_leaves_no_entry(cache, folder):
     wanted = order(keeping(), cache)
     assert Entry(folder, wanted.facts()).read() is None
     assert had(wanted, folder) == KEPT
-    assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".lock", ".program"]
+    assert sorted(path.suffix for path in folder.iterdir()) == [".data", ".json", ".lock", ".program"]
 
 
 def test_an_interrupt_between_program_and_record_leaves_no_entry(wanted, folder, entry):
@@ -331,7 +305,7 @@ TWO = """
 import sys
 from pathlib import Path
 from fixtures.programs.programs import Programs
-from tests.harness.keeping import keeping, order
+from tests.harness.keeping import Keeping, cut, flipped, had, keeping, order, run, size_of
 print(Programs(Path(sys.argv[2])).program(order(keeping(), Path(sys.argv[1]))).how)
 """
 
@@ -354,26 +328,3 @@ def test_a_program_above_the_limit_is_not_kept(wanted, folder):
     assert how.startswith(f"{NOT_KEPT}: it has ")
     assert how.endswith(" bytes, all kept ones together may have 1000")
     assert [path.suffix for path in folder.iterdir()] == [".lock"]
-
-
-def test_what_was_not_used_for_longest_goes(cache, folder):
-    """Being loaded counts as use."""
-    orders = [order(keeping(), cache, shape=(batch, 3, 32, 32)) for batch in (1, 2, 3)]
-    entries = [Entry(folder, each.facts()) for each in orders]
-    for age, (each, kept) in enumerate(zip(orders[:2], entries, strict=False)):
-        Programs(folder).program(each)
-        for path in (kept.program, kept.record):
-            os.utime(path, (age + 1, age + 1))
-    size = sum(path.stat().st_size for path in (entries[0].program, entries[0].record))
-    Programs(folder).program(orders[0])
-    Programs(folder, limit=int(2.5 * size)).program(orders[2])
-    assert [kept.record.exists() for kept in entries] == [True, False, True]
-    assert [kept.program.exists() for kept in entries] == [True, False, True]
-
-
-def test_locks_stay(tmp_path):
-    """Another process may wait for one."""
-    for name in ("a.program", "a.json", "a.program.lock", "b.tmp"):
-        (tmp_path / name).write_bytes(b"1234")
-    evict(tmp_path, 0)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.program.lock"]

@@ -30,7 +30,7 @@ def wanted(cache):
 
 
 CHANGES = {
-    "shape": {"shape": (2, 3, 32, 32)},
+    "shape": {"shape": (1, 3, 64, 32)},
     "precision": {"precision": "fp16"},
     "options": {"options": EngineOptions(fast_math=True)},
     "calibration": {"calibration": (np.ones((1, 3, 32, 32), np.float32),)},
@@ -99,3 +99,11 @@ def test_a_weight_file_that_is_gone_is_told(wanted, tmp_path):
     (tmp_path / "weights.bin").unlink()
     with pytest.raises(CacheError, match=r"weights\.bin: the model cannot be read: No such file"):
         replace(wanted, model=outside).facts()
+
+
+def test_a_program_is_of_any_batch_where_the_engine_takes_any(cache):
+    """One program, and its calibration counts image by image."""
+    images = np.ones((4, 3, 32, 32), np.float32)
+    one = order(keeping(), cache, calibration=(images[:2], images[2:]))
+    other = order(keeping(), cache, calibration=(images,), shape=(4, 3, 32, 32))
+    assert one.facts() == other.facts()

@@ -6,8 +6,8 @@ import pytest
 from fixtures.engines import migraphx_engine, onnxruntime_engine
 from fixtures.errors import EngineUnavailable, ModelError, ParseError, RunError
 from fixtures.inputs import synthetic_images
+from fixtures.modelfile import data_path
 from fixtures.nfnet import store
-from fixtures.nfnet.onnxfile import data_path
 from fixtures.nfnet.store import built_model
 from fixtures.plugin.policy import absent
 from fixtures.precisions import precision

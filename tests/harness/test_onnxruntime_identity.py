@@ -1,0 +1,165 @@
+"""Which sessions of ONNX Runtime are worth keeping, and what decides that a kept one is the one that is wanted."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from fixtures.engines import onnxruntime_engine, onnxruntime_identity
+from fixtures.engines.onnxruntime_identity import identity
+from fixtures.errors import CacheError
+from fixtures.hardware import cpu_features
+from fixtures.inputs import synthetic_images
+from fixtures.nfnet.store import built_model
+from fixtures.precisions import precision
+from fixtures.programs.order import Order
+from fixtures.programs.programs import KEPT, LOADED, Programs
+from fixtures.records import EngineOptions, ModelSpec
+
+SPEC = ModelSpec("test_nfnet", None, (32, 32), 3)
+SHAPE = (2, 3, 32, 32)
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A small network."""
+    return built_model(SPEC, precision("fp32"), tmp_path)
+
+
+@pytest.fixture
+def worthwhile(monkeypatch):
+    """Even a small model is."""
+    monkeypatch.setattr(onnxruntime_engine, "KEPT_ABOVE", 0)
+
+
+@pytest.fixture
+def runtime(tmp_path):
+    """A package of ONNX Runtime with a library of a few bytes."""
+    library = tmp_path / "capi" / "onnxruntime_pybind11_state.so"
+    library.parent.mkdir()
+    library.write_bytes(b"library")
+    return SimpleNamespace(__file__=str(tmp_path / "__init__.py"), __version__="1.2", get_build_info=lambda: "commit 3")
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Files of a kernel."""
+    path = tmp_path / "root" / "proc" / "cpuinfo"
+    path.parent.mkdir(parents=True)
+    path.write_text("model name\t: A processor\nflags\t\t: fpu avx2\n")
+    return tmp_path / "root"
+
+
+def test_small_models_and_plain_graphs_are_not_kept(model, monkeypatch):
+    """Nor what a provider keeps itself."""
+    engine = onnxruntime_engine.open_engine("cpu")
+    assert engine.identity(model, EngineOptions()) is None
+    monkeypatch.setattr(onnxruntime_engine, "KEPT_ABOVE", 0)
+    assert engine.identity(model, EngineOptions())["version"] == onnxruntime.__version__
+    assert engine.identity(model, EngineOptions(graph_optimization="extended")) is None
+    other = onnxruntime_engine.OnnxRuntimeEngine(onnxruntime, "cuda", "CUDAExecutionProvider")
+    assert other.identity(model, EngineOptions()) is None
+
+
+@pytest.mark.usefixtures("worthwhile")
+def test_a_model_without_its_weights_cannot_be_told(model, monkeypatch):
+    """The reason is the system's."""
+    monkeypatch.setattr(onnxruntime_identity, "model_files", lambda path: (path, path.with_name("gone")))
+    with pytest.raises(CacheError, match="the model cannot be read: No such file"):
+        onnxruntime_engine.open_engine("cpu").identity(model, EngineOptions())
+
+
+@pytest.mark.parametrize("name", ["fp32", "fp16", "int8"])
+@pytest.mark.usefixtures("worthwhile")
+def test_a_kept_session_gives_the_same_bits(tmp_path, name):
+    """At each precision, from another engine of the same build and for another batch."""
+    engine = onnxruntime_engine.open_engine("cpu", tmp_path)
+    model = built_model(SPEC, precision(engine.wants_file_precision(name)), tmp_path)
+    images = synthetic_images("kept", SHAPE)
+    calibration = (images,) if name == "int8" else ()
+    programs, answers, hows = Programs.of_cache(tmp_path), [], []
+    for batch in (2, 1):
+        again = onnxruntime_engine.open_engine("cpu", tmp_path)
+        parts = tuple(np.split(images, 2 // batch)) if calibration else ()
+        program, how = programs.program(Order(again, model, (batch, *SHAPE[1:]), name, EngineOptions(), parts))
+        hows.append(how)
+        answers.append(program.run({"inputs": images})["logits"])
+        assert program.facts["graph_optimization"] == "all"
+    assert hows == [KEPT, LOADED]
+    assert np.array_equal(*answers)
+    assert np.array_equal(
+        answers[0],
+        engine.prepare(model, shape=SHAPE, precision=name, options=EngineOptions(), calibration=calibration)
+        .run({"inputs": images})["logits"],
+    )  # fmt: skip
+
+
+def changed_library(runtime, machine):
+    """Another build under the same version."""
+    del machine
+    (Path(runtime.__file__).parent / "capi" / "onnxruntime_pybind11_state.so").write_bytes(b"another")
+
+
+def changed_flags(runtime, machine):
+    """The same processor, of which a guest may use less."""
+    del runtime
+    (machine / "proc" / "cpuinfo").write_text("model name\t: A processor\nflags\t\t: fpu\n")
+
+
+def changed_processor(runtime, machine):
+    """Another machine on the same cache."""
+    del runtime
+    (machine / "proc" / "cpuinfo").write_text("model name\t: Another\nflags\t\t: fpu avx2\n")
+
+
+def changed_build(runtime, machine):
+    """Told by the library."""
+    del machine
+    runtime.get_build_info = lambda: "commit 4"
+
+
+CHANGES = {
+    "libraries": changed_library, "instructions": changed_flags, "processor": changed_processor, "build": changed_build,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_decides_is_told(runtime, machine, name):
+    """Each by its own fact; nothing else moves."""
+    before = identity(runtime, None, machine, {})
+    CHANGES[name](runtime, machine)
+    after = identity(runtime, None, machine, {})
+    assert [key for key in before if before[key] != after[key]] == [name]
+
+
+def test_settings_of_the_environment_count(runtime, machine):
+    """Its own only."""
+    plain = identity(runtime, None, machine, {"HOME": "/"})
+    assert plain == identity(runtime, None, machine, {})
+    assert identity(runtime, None, machine, {"ORT_X": "1"}) == {**plain, "settings": "ORT_X=1"}
+
+
+def test_a_runtime_without_libraries_is_not_kept(runtime, machine):
+    """None where it should be, or one that cannot be read."""
+    library = Path(runtime.__file__).parent / "capi" / "onnxruntime_pybind11_state.so"
+    library.unlink()
+    library.mkdir()
+    with pytest.raises(CacheError, match="the libraries of ONNX Runtime cannot be read: Is a directory"):
+        identity(runtime, None, machine, {})
+    shutil.rmtree(library.parent)
+    with pytest.raises(CacheError, match="there is no library of ONNX Runtime in "):
+        identity(runtime, None, machine, {})
+
+
+def test_features_are_x86s_flags_and_arms_features(tmp_path):
+    """Nothing where the kernel lists none."""
+    path = tmp_path / "proc" / "cpuinfo"
+    path.parent.mkdir()
+    found = []
+    for text in ("flags\t: fpu sse\n", "Features\t: fp asimd\n", "processor\t: 0\n"):
+        path.write_text(text)
+        found.append(cpu_features(tmp_path))
+    assert found == ["fpu sse", "fp asimd", ""]
