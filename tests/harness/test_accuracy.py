@@ -14,7 +14,7 @@ from fixtures.accuracy.answers import Comparison, needed_errors, ranked
 from fixtures.accuracy.journal import File, opened
 from fixtures.accuracy.pictures import Digits, chosen
 from fixtures.accuracy.runner import answer
-from fixtures.accuracy.statistics import McNemar, Share, may_be_below
+from fixtures.accuracy.statistics import McNemar, Share, at_most, may_be_below
 from fixtures.errors import CacheError, UsageError
 
 
@@ -24,6 +24,16 @@ def test_intervals_are_wilsons(count, total, confidence):
     """The same as SciPy's."""
     expected = binomtest(count, total).proportion_ci(confidence, method="wilson")
     assert Share(count, total).interval(confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(("lost", "won"), [(0, 1), (1, 0), (4, 4), (3, 11), (200, 150)])
+def test_tails_are_scipys(lost, won):
+    """Of one side and of two, and against a stated chance."""
+    found = McNemar(lost, won)
+    for value, side in ((found.worse, "greater"), (found.different, "two-sided")):
+        assert value == pytest.approx(binomtest(lost, lost + won, alternative=side).pvalue, rel=1e-12)
+    chance = binomtest(won, lost + won, 0.7, alternative="less").pvalue
+    assert at_most(won, lost + won, 0.7) == pytest.approx(chance, rel=1e-12)
 
 
 def test_nothing_says_nothing():

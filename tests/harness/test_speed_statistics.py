@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from fixtures.speed.statistics import (
     autocorrelation,
@@ -44,6 +45,14 @@ def test_the_interval_holds_the_median_as_often_as_it_says(count):
     for draw, median in ((rng.standard_normal, 0.0), (rng.standard_exponential, np.log(2))):
         hits = [low <= median <= high for low, high in (median_interval(draw(count)) for _ in range(2000))]
         assert np.mean(hits) >= 0.985  # 99 % less three standard deviations of 2000 trials
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])
+def test_the_interval_ends_where_scipys_quantile_does(confidence):
+    """At every number of values."""
+    for count in range(1, 300):
+        first = max(0, int(binom.ppf((1 - confidence) / 2, count, 0.5)) - 1)
+        assert median_interval(np.arange(count), confidence) == (first, count - 1 - first)
 
 
 def test_too_few_values_give_their_range():
