@@ -215,8 +215,7 @@ def _introduction(laboratory: Laboratory, case: Case, version: str) -> Iterator[
     from fixtures.engines.registry import REFERENCE
     from fixtures.precisions import precision
 
-    model = laboratory.model(case.model)
-    program = laboratory.program(case)
+    model, program = laboratory.file(case), laboratory.program(case)
     yield f"model      {model.label} ({model.path})"
     yield f"input      {model.input}"
     yield from (f"output     {output}" for output in model.outputs)

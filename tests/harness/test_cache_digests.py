@@ -11,7 +11,7 @@ from fixtures.cache import content_sha256, file_sha256
 @pytest.fixture
 def settled(tmp_path, monkeypatch):
     """A file that is old enough to be noted, and the folder of notes."""
-    monkeypatch.setattr(cache, "SETTLED_SECONDS", -1.0)
+    monkeypatch.setattr(cache, "WRITTEN_SECONDS", -1.0)
     path = tmp_path / "model"
     path.write_bytes(b"weights")
     return path, tmp_path / "cache"
@@ -57,12 +57,17 @@ def test_a_damaged_note_is_made_again(settled, content):
     assert the_note(notes).read_text().endswith(file_sha256(path))
 
 
-def test_a_file_that_has_just_changed_is_not_noted(settled, monkeypatch):
-    """It may change again within one step of the clock."""
+@pytest.mark.parametrize(("folder", "own"), [(".", False), ("cache/models", True)])
+def test_a_file_that_has_just_changed_is_not_noted(settled, monkeypatch, folder, own):
+    """It may change again within one step of the clock; one of somebody else's through a map, for longer."""
     path, notes = settled
-    monkeypatch.setattr(cache, "SETTLED_SECONDS", 3600.0)
-    assert anew(path, notes) == file_sha256(path)
-    assert not notes.exists()
+    monkeypatch.setattr(cache, "SETTLED_SECONDS", 3600.0 if own else -1.0)
+    monkeypatch.setattr(cache, "WRITTEN_SECONDS", -1.0 if own else 3600.0)
+    place = path.parent / folder / "just written"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(b"weights")
+    assert anew(place, notes) == file_sha256(place)
+    assert not (notes / "digests").exists()
 
 
 def test_notes_that_cannot_be_written_cost_time_only(settled):

@@ -122,12 +122,13 @@ def test_the_real_one_says_what_it_is(pytestconfig, tmp_path, monkeypatch):
         engine = migraphx_engine.open_engine("ref", pytestconfig.option.migraphx)
     except EngineUnavailable as error:
         absent(pytestconfig, "migraphx:ref", error)
-    before = engine.identity()
+    wanted = order(engine, tmp_path)
+    before = engine.identity(wanted.model, wanted.options)
     assert {"libmigraphx_c", "libmigraphx_ref"} <= {part.split(".")[0] for part in before["libraries"].split(", ")}
     assert "libm.so" in before["companions"]
     assert (before["engine"], before["version"]) == ("migraphx:ref", engine.version)
-    order(engine, tmp_path).compiled().close()
-    assert engine.identity() == before
+    wanted.compiled().close()
+    assert engine.identity(wanted.model, wanted.options) == before
     monkeypatch.setenv("MIGRAPHX_DISABLE_POINTWISE_FUSION", "1")
-    after = engine.identity()
+    after = engine.identity(wanted.model, wanted.options)
     assert [name for name in before if before[name] != after[name]] == ["settings"]

@@ -9,10 +9,11 @@ import onnxruntime
 import pytest
 
 from fixtures.engines import onnxruntime_engine, onnxruntime_identity
-from fixtures.engines.onnxruntime_identity import identity
+from fixtures.engines.onnxruntime_identity import SETTINGS, facts
 from fixtures.errors import CacheError
 from fixtures.hardware import cpu_features
 from fixtures.inputs import synthetic_images
+from fixtures.nfnet import store
 from fixtures.nfnet.store import built_model
 from fixtures.precisions import precision
 from fixtures.programs.order import Order
@@ -65,6 +66,15 @@ def test_small_models_and_plain_graphs_are_not_kept(model, monkeypatch):
 
 
 @pytest.mark.usefixtures("worthwhile")
+def test_the_number_of_threads_decides(model):
+    """Also where nobody named one: what is kept for two cores is not had on one."""
+    engine = onnxruntime_engine.open_engine("cpu")
+    plain = engine.identity(model, EngineOptions())
+    assert plain["threads"] == str(onnxruntime_engine.physical_cores())
+    assert engine.identity(model, EngineOptions(threads=7)) == {**plain, "threads": "7"}
+
+
+@pytest.mark.usefixtures("worthwhile")
 def test_a_model_without_its_weights_cannot_be_told(model, monkeypatch):
     """The reason is the system's."""
     monkeypatch.setattr(onnxruntime_identity, "model_files", lambda path: (path, path.with_name("gone")))
@@ -72,10 +82,13 @@ def test_a_model_without_its_weights_cannot_be_told(model, monkeypatch):
         onnxruntime_engine.open_engine("cpu").identity(model, EngineOptions())
 
 
+@pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("name", ["fp32", "fp16", "int8"])
 @pytest.mark.usefixtures("worthwhile")
-def test_a_kept_session_gives_the_same_bits(tmp_path, name):
-    """At each precision, from another engine of the same build and for another batch."""
+def test_a_kept_session_gives_the_same_bits(tmp_path, monkeypatch, name, beside):
+    """At each precision, from another engine of the same build, for another batch, wherever the model's weights lie."""
+    if beside:
+        monkeypatch.setattr(store, "MAPPED_ABOVE", 0)
     engine = onnxruntime_engine.open_engine("cpu", tmp_path)
     model = built_model(SPEC, precision(engine.wants_file_precision(name)), tmp_path)
     images = synthetic_images("kept", SHAPE)
@@ -129,17 +142,18 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_decides_is_told(runtime, machine, name):
     """Each by its own fact; nothing else moves."""
-    before = identity(runtime, None, machine, {})
+    before = facts(runtime, None, machine, {})
     CHANGES[name](runtime, machine)
-    after = identity(runtime, None, machine, {})
+    after = facts(runtime, None, machine, {})
     assert [key for key in before if before[key] != after[key]] == [name]
 
 
-def test_settings_of_the_environment_count(runtime, machine):
+@pytest.mark.parametrize("prefix", SETTINGS)
+def test_settings_of_the_environment_count(runtime, machine, prefix):
     """Its own only."""
-    plain = identity(runtime, None, machine, {"HOME": "/"})
-    assert plain == identity(runtime, None, machine, {})
-    assert identity(runtime, None, machine, {"ORT_X": "1"}) == {**plain, "settings": "ORT_X=1"}
+    plain = facts(runtime, None, machine, {"HOME": "/"})
+    assert plain == facts(runtime, None, machine, {})
+    assert facts(runtime, None, machine, {f"{prefix}X": "1"}) == {**plain, "settings": f"{prefix}X=1"}
 
 
 def test_a_runtime_without_libraries_is_not_kept(runtime, machine):
@@ -148,10 +162,10 @@ def test_a_runtime_without_libraries_is_not_kept(runtime, machine):
     library.unlink()
     library.mkdir()
     with pytest.raises(CacheError, match="the libraries of ONNX Runtime cannot be read: Is a directory"):
-        identity(runtime, None, machine, {})
+        facts(runtime, None, machine, {})
     shutil.rmtree(library.parent)
     with pytest.raises(CacheError, match="there is no library of ONNX Runtime in "):
-        identity(runtime, None, machine, {})
+        facts(runtime, None, machine, {})
 
 
 def test_features_are_x86s_flags_and_arms_features(tmp_path):

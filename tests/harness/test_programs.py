@@ -289,6 +289,7 @@ def test_an_interrupt_leaves_no_entry(cache, folder):
     """Nor a lock that is held; the next one is compiled, kept and leaves nothing unfinished."""
     with pytest.raises(KeyboardInterrupt):
         Programs(folder).program(order(keeping(Interrupted), cache))
+    assert [path.suffix for path in folder.iterdir()] == [".lock"]
     wanted = order(keeping(), cache)
     assert Entry(folder, wanted.facts()).read() is None
     assert had(wanted, folder) == KEPT
@@ -305,7 +306,7 @@ TWO = """
 import sys
 from pathlib import Path
 from fixtures.programs.programs import Programs
-from tests.harness.keeping import Keeping, cut, flipped, had, keeping, order, run, size_of
+from tests.harness.keeping import keeping, order
 print(Programs(Path(sys.argv[2])).program(order(keeping(), Path(sys.argv[1]))).how)
 """
 

@@ -45,8 +45,8 @@ def test_floors_are_a_few_roundings(laboratory, name, kind, least, most):
 def test_a_real_engine_lies_near_its_floor(laboratory, spec, name, level):
     """ONNX Runtime is neither far above nor far below the floor of the way that it computes.
 
-    That is the plain way: its kernels for processors have no Winograd. What engines may need that have does not treble
-    the floor, so that it is neither too strict nor a licence.
+    That is the plain way, for its kernels for processors have no Winograd. What is allowed to engines that have it is
+    more, but less than three times as much: the floor is neither too strict nor a licence.
     """
     case = Case("onnxruntime:cpu", spec, name, 2, EngineOptions(graph_optimization=level))
     images, exact = laboratory.images(spec, 2), laboratory.exact(spec, 2)
