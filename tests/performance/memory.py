@@ -32,6 +32,7 @@ from fixtures.nfnet.variants import variant
 from fixtures.nfnet.weights import SeededWeights
 from fixtures.pipeline import Laboratory
 from fixtures.precisions import precision
+from fixtures.programs import programs
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.truth import kept
 from fixtures.truth.floors import arithmetic
@@ -124,8 +125,9 @@ class Stages:
             built_model(self.spec, precision(kind), Path(folder))
 
     def _forget(self):
-        """What the oracle computed before is computed again."""
-        shutil.rmtree(self.cache / kept.FOLDER, ignore_errors=True)
+        """What the oracle computed and what was compiled before is made again."""
+        for folder in (kept.FOLDER, programs.FOLDER):
+            shutil.rmtree(self.cache / folder, ignore_errors=True)
 
     def _run(self, kind):
         case = Case(ENGINE, self.spec, kind, 1, EngineOptions())

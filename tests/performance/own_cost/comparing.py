@@ -16,7 +16,10 @@ POLYGRAPHY = "import sys; from polygraphy.tools import main; sys.exit(main())"  
 
 
 def compare(options):
-    """ort_comparison.py beside a bare script with the same two sessions, and beside Polygraphy."""
+    """ort_comparison.py beside a bare script with the same two sessions, and beside Polygraphy.
+
+    As it is used, with a session that was kept the time before, and with both made anew.
+    """
     variant, size = options.variant, options.image_size
     model = our_model(variant, size)
     ours = [sys.executable, ROOT / "ort_comparison.py", "--engine", "onnxruntime:cpu", f"--model={model}",
@@ -27,11 +30,17 @@ def compare(options):
     with tempfile.TemporaryDirectory() as cache:
         first = {"bare": lambda: wall(bare), "first": lambda: wall(ours, NFNET_CACHE_DIR=cache)}
         cold = in_turns(first, 1)
-        sides = {"ours": lambda: wall(ours, NFNET_CACHE_DIR=cache), "bare": lambda: wall(bare)}
+        anew = [*ours, "--no-program-cache"]
+        sides = {
+            "ours": lambda: wall(ours, NFNET_CACHE_DIR=cache), "anew": lambda: wall(anew, NFNET_CACHE_DIR=cache),
+            "bare": lambda: wall(bare),
+        }  # fmt: skip
         if _has(options.polygraphy):
             sides["polygraphy"] = lambda: wall(polygraphy)
         found = in_turns(sides, options.rounds)
     holds = [told("comparison / bare script, wall time", ratios(found["ours"], found["bare"]), AS_LONG, least=False)]
+    pairs = ratios(found["anew"], found["bare"])
+    holds.append(told("  the same with all sessions made anew", pairs, AS_LONG, least=False))
     if "polygraphy" in found:
         pairs = ratios(found["ours"], found["polygraphy"])
         holds.append(told("comparison / polygraphy run, wall time", pairs, 1.0, least=False))

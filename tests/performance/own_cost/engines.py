@@ -2,6 +2,7 @@
 
 import sys
 import time
+from statistics import median
 
 import numpy as np
 from files import OURS, exports, our_model
@@ -52,6 +53,10 @@ def _both(options, name, limit, what):
     exported = [side for side in files if side != OURS]
     holds = [told(f"{what} ({side}) / of {ours}, time", ratios(found[side], found[ours]), limit, least=True)
              for ours in (OURS, AGAIN) if ours in found for side in exported]  # fmt: skip
+    if AGAIN in found:
+        print(
+            f"{f'{name}: ours, made anew / kept, in one process':<60} {median(ratios(found[OURS], found[AGAIN])):6.3g}"
+        )
     size = (options.image_size, options.image_size)
     seconds = model_multiply_adds(ModelSpec(options.variant, None, size)) / workload(name).multiply_adds_per_second
     if seconds > LONGEST_RUN:
