@@ -108,6 +108,30 @@ def test_pairs_do_not_mind_drift():
     assert judge_pairs(run(1) * trend, run(2) * trend, LIMIT).outcome == NOT_SLOWER
 
 
+def busy(seed, count=300):
+    """Blocks of which others slow every second one, by a lot."""
+    rng = np.random.default_rng(seed)
+    slow = (rng.random(count) < 0.5) * rng.exponential(1.0, count)
+    return 1e6 * np.exp(0.01 * rng.standard_normal(count) + slow)
+
+
+@pytest.mark.parametrize(("slowdown", "least", "most"), [(0.05, 0.95, 1), (0.0, 0, 0.01)])
+def test_pairs_do_not_mind_what_others_do_to_one_of_them(slowdown, least, most):
+    """The limit is found, and no change is no alarm; Hodges and Lehmann's estimate finds a third of them here."""
+    pairs = [((1 + slowdown) * busy(2 * at), busy(2 * at + 1)) for at in range(TRIALS)]
+    found = [judge_pairs(new, old, LIMIT).outcome for new, old in pairs]
+    assert least * TRIALS <= found.count(SLOWER) <= most * TRIALS
+
+
+@pytest.mark.parametrize("seven", [False, True])
+def test_eight_pairs_are_the_fewest(seven):
+    """Of seven the median has no interval of 99 %."""
+    pairs = run(1, 7 if seven else 8, mood=0.0, spikes=0.0)
+    found = paired_ratio(1.1 * pairs, pairs)
+    assert found.value == pytest.approx(1.1)
+    assert (found.high == float("inf")) == seven
+
+
 @pytest.mark.parametrize("found", [ratio, paired_ratio])
 def test_the_interval_holds_the_truth(found):
     """99 times in 100, for blocks that are independent."""

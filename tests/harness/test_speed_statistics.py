@@ -55,6 +55,15 @@ def test_the_interval_ends_where_scipys_quantile_does(confidence):
         assert median_interval(np.arange(count), confidence) == (first, count - 1 - first)
 
 
+def test_values_that_are_worth_fewer_have_a_wider_interval():
+    """The interval of as many as they are worth, in their own range."""
+    values = np.arange(401)
+    assert median_interval(values) == median_interval(values, worth=401)
+    low, high = median_interval(values, worth=101)
+    few = median_interval(np.arange(101))
+    assert (low, high) == (4 * few[0], 4 * few[1])
+
+
 def test_too_few_values_give_their_range():
     """No interval of 99 % exists for three values."""
     assert median_interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
