@@ -18,9 +18,9 @@ from fixtures.nfnet.store import built_model
 from fixtures.precisions import precision
 from fixtures.programs.order import Order
 from fixtures.programs.programs import KEPT, LOADED, Programs
-from fixtures.records import EngineOptions, ModelSpec
+from fixtures.records import EngineOptions
+from tests.harness.keeping import SPEC
 
-SPEC = ModelSpec("test_nfnet", None, (32, 32), 3)
 SHAPE = (2, 3, 32, 32)
 
 

@@ -59,7 +59,7 @@ def _both(options, name, limit, what):
         missing("a run", f"it would take about {seconds:.0f} s on {name}, name a smaller variant")
         return holds
     made = {side: had() for side, had in ways.items() if side != PLAIN}
-    pairs = [(OURS, side) for side in exported] + [(side, OURS) for side in made if side == AGAIN]
+    pairs = [(OURS, side) for side in exported] + ([(AGAIN, OURS)] if AGAIN in made else [])
     return _runs(made, pairs, synthetic_images("own cost", shape), engine.name, options.rounds) + holds
 
 
