@@ -70,6 +70,16 @@ def test_nothing_is_left_to_fold(tmp_path):
     assert len(model.graph.node) == 260
 
 
+@pytest.mark.parametrize("name", ["test_nfnet", "nf_resnet50", "eca_nfnet_l0"])
+def test_weights_of_dense_layers_are_left_factors(tmp_path, name):
+    """ONNX Runtime copies a constant right factor when it makes a session."""
+    model = onnx.load(build(tmp_path / "model.onnx", name))
+    constants = {tensor.name for tensor in model.graph.initializer}
+    dense = [node for node in model.graph.node if node.op_type in ("Gemm", "MatMul")]
+    assert dense
+    assert all(node.input[0] in constants and node.input[1] not in constants for node in dense)
+
+
 def test_batch_is_dynamic(tmp_path):
     """One file serves every batch, and every image gets the same answer in it."""
     path = build(tmp_path / "model.onnx")

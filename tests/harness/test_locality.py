@@ -61,13 +61,19 @@ def edit_constant(model, name, function):
     tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 
 
+def weight_of(model, node):
+    """The right factor of a convolution, the left one of a dense layer."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return next(name for name in node.input if name in constants)
+
+
 def doubled(model, node):
     """The largest weight."""
 
     def change(array):
         array.reshape(-1)[np.abs(array).argmax()] *= 2
 
-    edit_constant(model, node.input[1], change)
+    edit_constant(model, weight_of(model, node), change)
 
 
 def bias_lost(model, node):
@@ -77,6 +83,11 @@ def bias_lost(model, node):
         array[np.abs(array).argmax()] = 0
 
     edit_constant(model, node.input[2], change)
+
+
+def row_negated(model, node):
+    """All weights of one output."""
+    edit_constant(model, weight_of(model, node), lambda array: np.negative(array[0], out=array[0]))
 
 
 def eight_bits(model, node):
@@ -103,13 +114,13 @@ def in_half(model, node):
 FAULTS = {"weight doubled": doubled, "bias lost": bias_lost, "eight bits": eight_bits, "lower precision": in_half}
 
 
-def targets(model):
-    """For each block a layer of it: the first spatial convolution, else the first convolution."""
+def targets(model, kind="Conv"):
+    """For each block the middle one of its layers of a kind."""
     found = {}
     for part in segments(read_flow(model)):
-        convolutions = [step for step in part.steps if step.kind == "Conv"]
-        if convolutions:
-            found[part.output] = convolutions[len(convolutions) // 2].name
+        layers = [step for step in part.steps if step.kind == kind]
+        if layers:
+            found[part.output] = layers[len(layers) // 2].name
     return found
 
 
@@ -145,6 +156,16 @@ def test_a_fault_in_any_block_is_named(laboratory, fault, precision):
         assert f'{block} (its node "{node}", Conv): ' in found.summary
 
 
+@pytest.mark.parametrize(("fault", "precision"), [(row_negated, "fp16"), (bias_lost, "fp32")])
+def test_a_fault_in_any_dense_layer_is_named(laboratory, fault, precision):
+    """Of the gates and the classifier, whose products have the images in columns."""
+    layers = targets(laboratory.model(SPEC).path, "Gemm")
+    assert list(layers.items())[::4] == [("stages.0.0", "stages.0.0.attn_last.fc2"), ("logits", "head.fc")]
+    for block, node in layers.items():
+        found = explained(laboratory, SPEC, precision, fault, node)
+        assert (found.first, found.node, found.node_kind) == (block, node, "Gemm"), found.table()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["weight doubled", "bias lost", "eight bits"])
 def test_a_fault_in_any_block_of_dm_nfnet_f0_in_half_is_named(laboratory, fault):
@@ -175,27 +196,6 @@ def test_segments_are_blocks_and_runs(laboratory):
     assert names[-2:] == ["final_conv", "logits"]
     assert parts[4].watched == ("stages.0.0.downsample.conv", "stages.0.0.attn_last", "stages.0.0")
     assert [part.input for part in parts[1:]] == names[:-1]
-
-
-@pytest.mark.parametrize("blocks", [1, 2, 3])
-def test_a_tail_without_weights_belongs_to_the_block_before(tmp_path, blocks):
-    """Every node is in one segment, whatever follows the last weights."""
-    names = [f"conv{index}" for index in range(blocks)]
-    nodes = [helper.make_node("Conv", [before, "w"], [name], name=name)
-             for before, name in zip(["x", *names], names, strict=False)]  # fmt: skip
-    nodes += [helper.make_node("Relu", [names[-1]], ["relu"]), helper.make_node("Softmax", ["relu"], ["y"], axis=1)]
-    shape = [1, 2, 4, 4]
-    graph = helper.make_graph(
-        nodes, "tail", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
-        [numpy_helper.from_array(np.ones((2, 2, 1, 1), np.float32), "w")],
-    )  # fmt: skip
-    path = tmp_path / "tail.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    flow = read_flow(path)
-    parts = segments(flow)
-    assert [part.output for part in parts] == [*names[:-1], "y"]
-    assert tuple(step for part in parts for step in part.steps) == flow.steps
 
 
 def test_an_exposed_file_is_a_model(laboratory, tmp_path):
