@@ -55,6 +55,17 @@ def test_tensors_without_an_image_a_row_are_not_looked_at(tmp_path, batch):
     ]
 
 
+def test_such_a_step_has_the_name_of_its_weights(tmp_path):
+    """Images that are turned first, as exports of transformers do it."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["turned"], name="there", perm=[1, 0]),
+        helper.make_node("MatMul", ["w", "turned"], ["columns"], name="dense"),
+        helper.make_node("Transpose", ["columns"], ["y"], name="back", perm=[1, 0]),
+    ]
+    (step,) = read_flow(saved(tmp_path / "turned.onnx", nodes, ([None, 3], [None, 3]), {"w": (3, 3)})).steps
+    assert (step.name, step.kind, step.inputs) == ("dense", "MatMul", ("x",))
+
+
 def test_where_nobody_can_tell_a_row_is_taken_for_an_image(tmp_path):
     """As many images as channels."""
     assert len(read_flow(turned(tmp_path / "square.onnx", 3)).steps) == 5
