@@ -182,8 +182,8 @@ def table(found):
         counts = (found[setting][str(value)]["the gate"] for value in SLOWDOWNS)
         yield f"  {'the gate, inconclusive':<36}" + "".join(f"{count.get('inconclusive', 0):>8}" for count in counts)
         yield f"  really slowed: {found['really slowed'][setting]['the gate']}"
-    longer = found["longer"]
-    yield f"over the whole recording a run of the twin lasts {longer['twin']:+.1%}, of the slowed {longer['slowed']:+.1%}"
+    twin, slowed_one = found["longer"].values()
+    yield f"over the whole recording a run of the twin lasts {twin:+.1%}, of the slowed {slowed_one:+.1%}"
     yield f"others used of the processors (10, 50, 90 % of the rounds): {found['about']['foreign']}"
 
 
