@@ -2,17 +2,22 @@
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from fixtures.locality.explain import explain
 from fixtures.locality.segments import read_flow, segments
+from fixtures.truth.floors import arithmetic
+from fixtures.truth.oracle import Oracle
 
 
-def saved(path, nodes, shapes, weights):
+def saved(path, nodes, shapes, weights, integers=None):
     """A model with the input ``x`` and the output ``y`` of these shapes."""
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
             for name, shape in zip("xy", shapes, strict=True)]  # fmt: skip
     initializers = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in weights.items()]
+    initializers += [numpy_helper.from_array(np.array(value, np.int64), key) for key, value in (integers or {}).items()]
     graph = helper.make_graph(nodes, "small", ends[:1], ends[1:], initializers)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
@@ -44,35 +49,131 @@ def turned(path, batch, columns=3):
     return saved(path, nodes, ([batch, columns], [batch, columns]), {"w": (columns, columns), "b": (columns, 1)})
 
 
+def told(path, images=0):
+    """Steps of a model: name, operators, inputs, outputs."""
+    return [(step.name, "+".join(step.kinds), step.inputs, step.outputs) for step in read_flow(path, images).steps]
+
+
 @pytest.mark.parametrize("batch", ["batch", 5])
 def test_tensors_without_an_image_a_row_are_not_looked_at(tmp_path, batch):
-    """What makes them and what turns them back is one step, by the name of what does the work."""
-    steps = read_flow(turned(tmp_path / "turned.onnx", batch)).steps
-    assert [(step.name, step.kind, step.inputs, step.outputs) for step in steps] == [
+    """What makes them and what turns them back is one step, by the name of what has weights."""
+    assert told(turned(tmp_path / "turned.onnx", batch)) == [
         ("relu", "Relu", ("x",), ("positive",)),
-        ("dense", "Gemm", ("positive",), ("rows",)),
+        ("dense", "Gemm+Tanh+Transpose", ("positive",), ("rows",)),
         ("sum", "Add", ("rows", "x"), ("y",)),
     ]
 
 
-def test_such_a_step_has_the_name_of_its_weights(tmp_path):
-    """Images that are turned first, as exports of transformers do it."""
-    nodes = [
-        helper.make_node("Transpose", ["x"], ["turned"], name="there", perm=[1, 0]),
-        helper.make_node("MatMul", ["w", "turned"], ["columns"], name="dense"),
-        helper.make_node("Transpose", ["columns"], ["y"], name="back", perm=[1, 0]),
-    ]
-    (step,) = read_flow(saved(tmp_path / "turned.onnx", nodes, ([None, 3], [None, 3]), {"w": (3, 3)})).steps
-    assert (step.name, step.kind, step.inputs) == ("dense", "MatMul", ("x",))
-
-
 def test_where_nobody_can_tell_a_row_is_taken_for_an_image(tmp_path):
     """As many images as channels."""
-    assert len(read_flow(turned(tmp_path / "square.onnx", 3)).steps) == 5
+    assert len(told(turned(tmp_path / "square.onnx", 3))) == 5
 
 
-def test_an_output_of_the_model_is_looked_at_however_it_lies(tmp_path):
-    """It is what users see."""
-    nodes = [helper.make_node("Gemm", ["w", "x"], ["y"], name="dense", transB=1)]
-    (step,) = read_flow(saved(tmp_path / "output.onnx", nodes, (["batch", 3], [2, "batch"]), {"w": (2, 3)})).steps
-    assert step.outputs == ("y",)
+def test_steps_with_more_weights_than_one_have_the_name_of_their_end(tmp_path):
+    """Any of them may be wrong."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["turned"], name="there", perm=[1, 0]),
+        helper.make_node("MatMul", ["w", "turned"], ["first"], name="dense"),
+        helper.make_node("MatMul", ["w", "first"], ["second"], name="denser"),
+        helper.make_node("Transpose", ["second"], ["y"], name="back", perm=[1, 0]),
+    ]
+    (step,) = told(saved(tmp_path / "two.onnx", nodes, ([None, 3], [None, 3]), {"w": (3, 3)}))
+    assert step == ("back", "Transpose+MatMul+MatMul+Transpose", ("x",), ("y",))
+
+
+def test_every_reader_of_such_a_tensor_is_a_step_of_its_own(tmp_path):
+    """Their names differ."""
+    nodes = [
+        helper.make_node("Gemm", ["w", "x"], ["columns"], name="dense", transB=1),
+        helper.make_node("Transpose", ["columns"], ["rows"], name="back", perm=[1, 0]),
+        helper.make_node("ReduceMean", ["columns"], ["means"], name="mean", axes=[0], keepdims=0),
+        helper.make_node("Unsqueeze", ["means", "one"], ["upright"], name="upright"),
+        helper.make_node("Mul", ["rows", "upright"], ["y"], name="product"),
+    ]
+    path = saved(tmp_path / "readers.onnx", nodes, (["n", 3], ["n", 3]), {"w": (3, 3)}, {"one": [1]})
+    assert [(name, inputs) for name, _, inputs, _ in told(path)] == [
+        ("dense", ("x",)), ("mean", ("x",)), ("upright", ("means",)), ("product", ("rows", "upright")),
+    ]  # fmt: skip
+
+
+def test_one_image_is_a_row_of_one(tmp_path):
+    """A shape that is written into the graph fits the one image that is given."""
+    nodes = [
+        helper.make_node("Reshape", ["x", "shape"], ["flat"], name="flatten"),
+        helper.make_node("MatMul", ["flat", "w"], ["y"], name="dense"),
+    ]
+    path = saved(tmp_path / "one.onnx", nodes, (["n", 3], [1, 3]), {"w": (3, 3)}, {"shape": [1, 3]})
+    assert [step[0] for step in told(path, images=1)] == ["flatten", "dense"]
+    assert told(path, images=2) == []
+
+
+WINDOWS = {
+    "windows": [
+        helper.make_node("Reshape", ["x", "shape"], ["parts"], name="cut"),
+        helper.make_node("MatMul", ["parts", "w"], ["made"], name="dense"),
+        helper.make_node("Reshape", ["made", "back"], ["y"], name="joined"),
+    ],
+    "a number for all": [
+        helper.make_node("ReduceMax", ["x"], ["most"], name="most", keepdims=0),
+        helper.make_node("Div", ["x", "most"], ["y"], name="scaled"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", WINDOWS)
+@pytest.mark.parametrize("batch", ["n", 2])
+def test_what_has_more_or_less_than_a_row_an_image_is_not_looked_at(tmp_path, kind, batch):
+    """Windows of images, and a tensor without any axis."""
+    more = {"shape": [-1, 3], "back": [-1, 6]}
+    path = saved(tmp_path / "model.onnx", WINDOWS[kind], ([batch, 6], [batch, 6]), {"w": (3, 3)}, more)
+    (step,) = told(path)
+    assert step[2:] == (("x",), ("y",))
+
+
+@pytest.mark.parametrize("shape", [[2, "n"], []])
+def test_no_output_is_looked_at_that_has_no_image_a_row(tmp_path, shape):
+    """The engine is not accused of it, and its rows are not taken."""
+    second = helper.make_node("Gemm", ["v", "x"], ["z"], transB=1) if shape else helper.make_node(
+        "ReduceMax", ["x"], ["z"], keepdims=0)  # fmt: skip
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="dense"), second]
+    path = saved(tmp_path / "outputs.onnx", nodes, (["n", 3], ["n", 3]), {"w": (3, 3), "v": (2, 3)})
+    model = onnx.load(path)
+    model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, shape))
+    onnx.save(model, path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def both(file, images):
+        del file
+        return dict(zip("yz", session.run(["y", "z"], {"x": images}), strict=True))
+
+    images = np.random.default_rng(0).standard_normal((3, 3)).astype(np.float32)
+    found = explain(both, path, Oracle(path), images, arithmetic("fp32", "nearest"), case_id="", scratch=tmp_path / "s")
+    assert found.clean
+    assert [row.name for row in found.segments] == ["y"]
+
+
+AVERAGES = {
+    "whole images": [helper.make_node("GlobalAveragePool", ["x"], ["means"], name="means")],
+    "an export's": [helper.make_node("ReduceMean", ["x"], ["means"], name="means", axes=[2, 3])],
+}
+
+
+@pytest.mark.parametrize("kind", AVERAGES)
+def test_no_block_is_accused_of_the_order_of_a_long_sum(tmp_path, kind):
+    """Value after value in fp32 is the poorest there is, and right; a wrong average is seen all the same."""
+    nodes = [*AVERAGES[kind], helper.make_node("Conv", ["means", "w"], ["y"], name="conv")]
+    path = saved(tmp_path / "means.onnx", nodes, (["n", 3, 200, 200], ["n", 3, 1, 1]), {"w": (3, 3, 1, 1)})
+    images = np.random.default_rng(0).uniform(0, 1, (2, 3, 200, 200)).astype(np.float32)
+
+    def told_of(off):
+        def engine(file, images):
+            del file
+            means = np.add.accumulate(images.reshape(2, 3, -1), axis=2)[:, :, -1] / np.float32(40_000) * np.float32(off)
+            y = np.ones((3, 3), np.float32) @ means.T
+            return {"means": means.reshape(2, 3, 1, 1), "y": y.T.reshape(2, 3, 1, 1)}
+
+        return explain(engine, path, Oracle(path), images, arithmetic("fp32", "nearest"), case_id="",
+                       scratch=tmp_path / "scratch")  # fmt: skip
+
+    assert told_of(1).clean
+    assert told_of(1.001).node == "means"

@@ -19,6 +19,8 @@ from fixtures.pipeline import Laboratory
 from fixtures.plugin.policy import absent
 from fixtures.precisions import precision
 from fixtures.records import Case, Costs, EngineOptions, ModelSpec
+from fixtures.truth.floors import CUT, arithmetic
+from fixtures.truth.oracle import Oracle
 
 real = pytest.mark.migraphx
 SPEC = ModelSpec("test_nfnet", None, (32, 32), 3)
@@ -365,3 +367,26 @@ def test_ref_cuts_products_and_sums_of_convolutions(engine, tmp_path, channels):
     (got,) = program.run({"pixels": images}).values()
     products = cut(weights[:, :, 0, 0].astype(float)[:, :, None] * images.reshape(channels, 16).astype(float), 11)
     assert np.array_equal(got.reshape(4, 16), cut(products.sum(axis=1), 11))
+
+
+@real
+@pytest.mark.parametrize("kind", ["fp16", "bf16"])
+def test_ref_cuts_a_product_before_and_after_its_bias(engine, tmp_path, kind):
+    """Bit by bit what the oracle makes of a dense layer, in the form that our graphs have."""
+    rng = np.random.default_rng(5)
+    images = rng.standard_normal((2, 4, 4, 4)).astype(np.float32)
+    nodes = [
+        helper.make_node("Flatten", ["pixels"], ["rows"]),
+        helper.make_node("Gemm", ["w", "rows", "b"], ["columns"], transB=1),
+        helper.make_node("Transpose", ["columns"], ["y"], perm=[1, 0]),
+    ]
+    path = save(tmp_path / "dense.onnx", nodes, ["y"], images.shape)
+    model = onnx.load(path)
+    for name, shape in (("w", (300, 64)), ("b", (300, 1))):
+        values = rng.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    onnx.save(model, path)
+    program = engine.prepare(path, shape=images.shape, precision=kind, options=HOST)
+    (got,) = program.run({"pixels": images}).values()
+    (expected,) = Oracle(path).evaluate({"pixels": images.astype(float)}, None, arithmetic(kind, CUT)).values()
+    assert np.array_equal(got.astype(float), expected)
