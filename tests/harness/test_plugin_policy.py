@@ -127,9 +127,7 @@ def test_a_wrong_option_is_one_clear_line(runner, broken, tmp_path, words, messa
     done = runner.pytest(*given)
     assert done.code == USAGE, done.text
     (line,) = [
-        line
-        for line in done.err.splitlines()
-        if re.match(r"(ERROR: (?!usage)|(python -m pytest|__main__\.py): error: )", line)
+        line for line in done.err.splitlines() if re.match(r"(ERROR: (?!usage)|python -m pytest: error: )", line)
     ]
     assert message in line
     assert "Traceback" not in done.text
