@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--inputs", metavar="N", type=arguments.whole(1, "inputs"), default=10,
                        help="number of random images (default: 10)")  # fmt: skip
-    which.add_argument("--images", metavar="PATH", nargs="+", type=arguments.existing_file,
+    which.add_argument("--images", metavar="PATH", nargs="+", type=arguments.path,
                        help="photographs or folders of them instead: the five likeliest names of each")  # fmt: skip
     rows: dict[str, dict[str, Any]] = {
         "--engine": {"metavar": "NAME",
@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         "--weights": {"metavar": "WHICH", "type": arguments.weights, "default": "auto",
                       "help": "weights of a built model: auto, pretrained, trained, seeded or a safetensors file "
                               "(default: auto, the best that can be had at once)"},
-        "--calibration": {"metavar": "FOLDER", "type": arguments.existing_file,
+        "--calibration": {"metavar": "FOLDER", "type": arguments.path,
                           "help": "photographs that int8 and fp8 take their scales from (default: digits for the "
                                   "trained network, else synthetic images)"},
         "--seed": {"metavar": "N", "type": arguments.whole(0, "seed"), "default": 0,

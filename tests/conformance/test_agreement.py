@@ -9,11 +9,11 @@ def test_agrees_with_onnxruntime(check, laboratory, case):
     """Every image's logits are those of ONNX Runtime at fp32, within what the precision must cost."""
     images = laboratory.images(case.model, case.batch)
     expected = laboratory.expected(case.model, case.batch)
-    check.agrees(check.run(images), expected, reference="ONNX Runtime at fp32", images=images, by_onnxruntime=True)
+    check.agrees(check.answer(), expected, reference="ONNX Runtime at fp32", images=images, by_onnxruntime=True)
 
 
 def test_agrees_with_the_oracle(check, laboratory, case):
     """Every image's logits are those of the float64 oracle, which shares no code with any engine."""
     images = laboratory.images(case.model, case.batch)
     expected = check.of_the_suite(lambda: laboratory.exact(case.model, case.batch))
-    check.agrees(check.run(images), expected, reference="the float64 oracle", images=images)
+    check.agrees(check.answer(), expected, reference="the float64 oracle", images=images)

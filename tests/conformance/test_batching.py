@@ -14,12 +14,12 @@ def test_batch_agrees_with_single_images(check, laboratory, case):
     alone = replace(case, batch=laboratory.model(case.model).fixed_batch or 1)
     singles = [check.run(np.repeat(image[np.newaxis], alone.batch, axis=0), alone) for image in images]
     expected = {name: np.concatenate([single[name][:1] for single in singles]) for name in singles[0]}
-    check.agrees(check.run(images), expected, reference="the same engine, image by image", images=images)
+    check.agrees(check.answer(), expected, reference="the same engine, image by image", images=images)
 
 
 def test_permuted_batch_permutes_the_answers(check, laboratory, case):
     """Turning the batch around turns the answers around, and changes nothing else."""
     images = laboratory.images(case.model, case.batch)
-    expected = {name: array[::-1] for name, array in check.run(images).items()}
+    expected = {name: array[::-1] for name, array in check.answer().items()}
     turned = np.ascontiguousarray(images[::-1])
     check.agrees(check.run(turned), expected, reference="the same engine, batch in the other order", images=turned)

@@ -194,6 +194,31 @@ def test_answers_are_kept_by_all_that_they_depend_on(runner, folder, tmp_path):
     assert seen == [1, 2, 3]
 
 
+def test_another_engine_is_asked_anew(runner, folder, tmp_path):
+    """Of the same version: what decides its answers besides, such as a setting, is part of their name."""
+    words = (*PHOTOGRAPHS, f"--imagenet={folder}", f"--cache-dir={tmp_path / 'cache'}")
+    counts = []
+    for settings in ({}, {}, {"ORT_X": "1"}):
+        done = runner.pytest(*words, env=settings)
+        assert done.code == 0, done.text
+        counts.append(len(kept(tmp_path / "cache")))
+    assert counts == [2, 2, 4]
+
+
+def test_an_engine_that_cannot_say_what_it_is_has_no_answers_kept(runner, folder, tmp_path):
+    """All are asked, whatever was answered before."""
+    plugin = tmp_path / "nameless.py"
+    plugin.write_text(
+        "from fixtures.engines.onnxruntime_engine import OnnxRuntimeEngine\n"
+        "from fixtures.errors import CacheError\n"
+        "def identity(self, options): raise CacheError('nobody knows')\n"
+        "OnnxRuntimeEngine.identity = identity\n"
+    )
+    done = runner.pytest(*PHOTOGRAPHS, f"--imagenet={folder}", f"--cache-dir={tmp_path / 'cache'}", plugin=plugin)
+    assert done.code == 0, done.text
+    assert kept(tmp_path / "cache") == []
+
+
 def test_photographs_that_cannot_calibrate_cost_only_precisions_that_need_them(runner, folder):
     """fp32 has no calibration; of many damaged files ten are named."""
     for number in range(10, 34):

@@ -33,7 +33,7 @@ from fixtures.precisions import BY_NAME as PRECISIONS
         (arguments.precisions, "fp32,bf16", "fp32,bf16"),
         (arguments.one_variant, "dm_nfnet_f0", "dm_nfnet_f0"),
         (arguments.one_precision, "fp16", "fp16"),
-        (arguments.existing_file, "some/model.onnx", Path("some/model.onnx")),
+        (arguments.path, "some/model.onnx", Path("some/model.onnx")),
         (arguments.weights, "trained", "trained"),
         (arguments.weights, "net.safetensors", Path("net.safetensors")),
     ],
@@ -110,10 +110,10 @@ def test_argparse_shows_the_message(parser, text, message, capsys):
 def test_a_home_folder_is_expanded(monkeypatch, tmp_path):
     """``--model=~/x`` is not expanded by every shell."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert arguments.existing_file("~/model.onnx") == tmp_path / "model.onnx"
+    assert arguments.path("~/model.onnx") == tmp_path / "model.onnx"
 
 
 def test_the_home_of_nobody_is_refused():
     """A misspelt user's name is a wrong value, not a crash."""
     with pytest.raises(argparse.ArgumentTypeError, match=r"'~nobody-of-that-name/m\.onnx': .*home"):
-        arguments.existing_file("~nobody-of-that-name/m.onnx")
+        arguments.path("~nobody-of-that-name/m.onnx")

@@ -14,10 +14,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fixtures.explaining import explain_case
-from fixtures.locality.explain import explain, score_segments
+from fixtures.locality.explain import explain
 from fixtures.locality.expose import exposed
-from fixtures.locality.segments import read_flow, segments
-from fixtures.modelfile import inspect
+from fixtures.locality.segments import element_types, read_flow, segments
+from fixtures.modelfile import inspect, read_header
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.truth.floors import arithmetic
 from fixtures.truth.oracle import Oracle
@@ -200,8 +200,9 @@ def test_segments_are_blocks_and_runs(laboratory):
 
 def test_an_exposed_file_is_a_model(laboratory, tmp_path):
     """Its own output first, then what was asked for."""
-    flow = read_flow(laboratory.model(SPEC).path)
-    with exposed(laboratory.model(SPEC).path, ["stages.0.0", "logits", "nobody"], flow.types, tmp_path) as path:
+    source = laboratory.model(SPEC).path
+    types = element_types(read_header(source))
+    with exposed(source, ["stages.0.0", "logits", "nobody"], types, tmp_path) as path:
         assert [value.name for value in inspect(path).outputs] == ["logits", "stages.0.0"]
     assert not path.exists()
 
@@ -299,9 +300,10 @@ def test_a_fault_that_vanishes_is_said_to_vanish(laboratory):
 
 
 def test_blocks_alone(laboratory):
-    """The scores without a search."""
+    """All of a clean engine are looked at, and none of their nodes."""
     file = laboratory.model(SPEC).path
-    rows = score_segments(run, file, Oracle(file), laboratory.images(SPEC, 1), arithmetic("fp32", "nearest"),
-                          scratch=laboratory.cache / "scratch")  # fmt: skip
-    assert len(rows) == 10
-    assert not any(row.off for row in rows)
+    found = explain(run, file, Oracle(file), laboratory.images(SPEC, 1), arithmetic("fp32", "nearest"),
+                    case_id="clean", scratch=laboratory.cache / "scratch", deep=False)  # fmt: skip
+    assert len(found.segments) == 10
+    assert found.clean
+    assert not found.nodes

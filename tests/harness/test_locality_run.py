@@ -80,6 +80,24 @@ def test_a_wrong_block_fails_its_own_test(runner, tmp_path):
     assert "OFF logits" in done.out
 
 
+def test_out_of_time_is_not_off(runner, tmp_path):
+    """No block is accused, no report is named, and the command asks as this run did."""
+    plugin = tmp_path / "no_time.py"
+    plugin.write_text(
+        "from dataclasses import replace\n"
+        "from fixtures import explaining\n"
+        "real = explaining.explain_case\n"
+        "explaining.explain_case = lambda *words, **names: replace(real(*words, **names), unseen=3)\n"
+    )
+    done = runner.small("tests/conformance/test_locality.py", "--precision", "fp32", "--batch", "1",
+                        "--explain", "always", "--explain-seconds", "77", plugin=plugin)  # fmt: skip
+    assert done.code == 1
+    assert "not every block was held against the float64 oracle -> raise --explain-seconds" in done.out
+    assert "disagrees" not in done.out
+    assert "bug report" not in done.out
+    assert re.search(r"see it again: pytest .* --explain always --explain-seconds 77", done.out)
+
+
 def test_the_comparison_explains(runner):
     """The table of blocks where all is well."""
     done = runner.compare("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64", "--inputs",

@@ -293,5 +293,5 @@ def test_a_program_may_be_closed_twice_and_is_closed_then(prepare):
 
 def test_physical_cores_are_at_least_one_and_no_more_than_allowed():
     """The default number of threads fits the machine."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    allowed = len(os.sched_getaffinity(0))
     assert 1 <= physical_cores() <= allowed

@@ -57,21 +57,21 @@ def machine(tmp_path):
 def test_small_models_and_plain_graphs_are_not_kept(model, monkeypatch):
     """Nor what a provider keeps itself."""
     engine = onnxruntime_engine.open_engine("cpu")
-    assert engine.identity(model, EngineOptions()) is None
+    assert not engine.worth_keeping(model, EngineOptions())
     monkeypatch.setattr(onnxruntime_engine, "KEPT_ABOVE", 0)
-    assert engine.identity(model, EngineOptions())["version"] == onnxruntime.__version__
-    assert engine.identity(model, EngineOptions(graph_optimization="extended")) is None
+    assert engine.worth_keeping(model, EngineOptions())
+    assert not engine.worth_keeping(model, EngineOptions(graph_optimization="extended"))
     other = onnxruntime_engine.OnnxRuntimeEngine(onnxruntime, "cuda", "CUDAExecutionProvider")
-    assert other.identity(model, EngineOptions()) is None
+    assert not other.worth_keeping(model, EngineOptions())
 
 
-@pytest.mark.usefixtures("worthwhile")
-def test_the_number_of_threads_decides(model):
+def test_the_number_of_threads_decides():
     """Also where nobody named one: what is kept for two cores is not had on one."""
     engine = onnxruntime_engine.open_engine("cpu")
-    plain = engine.identity(model, EngineOptions())
+    plain = engine.identity(EngineOptions())
+    assert plain["version"] == onnxruntime.__version__
     assert plain["threads"] == str(onnxruntime_engine.physical_cores())
-    assert engine.identity(model, EngineOptions(threads=7)) == {**plain, "threads": "7"}
+    assert engine.identity(EngineOptions(threads=7)) == {**plain, "threads": "7"}
 
 
 @pytest.mark.usefixtures("worthwhile")
@@ -79,7 +79,7 @@ def test_a_model_without_its_weights_cannot_be_told(model, monkeypatch):
     """The reason is the system's."""
     monkeypatch.setattr(onnxruntime_identity, "model_files", lambda path: (path, path.with_name("gone")))
     with pytest.raises(CacheError, match="the model cannot be read: No such file"):
-        onnxruntime_engine.open_engine("cpu").identity(model, EngineOptions())
+        onnxruntime_engine.open_engine("cpu").worth_keeping(model, EngineOptions())
 
 
 @pytest.mark.parametrize("beside", [False, True])
@@ -154,6 +154,23 @@ def test_settings_of_the_environment_count(runtime, machine, prefix):
     plain = facts(runtime, None, machine, {"HOME": "/"})
     assert plain == facts(runtime, None, machine, {})
     assert facts(runtime, None, machine, {f"{prefix}X": "1"}) == {**plain, "settings": f"{prefix}X=1"}
+
+
+def test_of_a_gpus_provider_more_decides(runtime, machine):
+    """Its own library, not another provider's; the GPU, and the settings of the libraries below it."""
+    folder = Path(runtime.__file__).parent / "capi"
+    for provider in ("migraphx", "rocm"):
+        (folder / f"libonnxruntime_providers_{provider}.so").write_bytes(b"library")
+    found = facts(runtime, None, machine, {"MIOPEN_X": "1"}, provider="migraphx")
+    assert [part.split()[0] for part in found["libraries"].split(", ")] == [
+        "libonnxruntime_providers_migraphx.so", "onnxruntime_pybind11_state.so",
+    ]  # fmt: skip
+    assert found["settings"] == "MIOPEN_X=1"
+    assert found["gpus"] == ""
+    node = machine / "sys/class/kfd/kfd/topology/nodes/1/properties"
+    node.parent.mkdir(parents=True)
+    node.write_text("gfx_target_version 90402\ndevice_id 29857\n")
+    assert facts(runtime, None, machine, {}, provider="migraphx")["gpus"].startswith("gfx942 ? 29857")
 
 
 def test_a_runtime_without_libraries_is_not_kept(runtime, machine):

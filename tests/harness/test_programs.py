@@ -100,12 +100,12 @@ def test_the_second_one_is_loaded_and_gives_the_same_bits(wanted, folder, answer
     assert first.costs.program_bytes == sum(map(size_of, parts(Entry(folder, wanted.facts()).program)))
 
 
-def test_an_engine_without_identity_has_nothing_kept(cache, folder):
+def test_what_is_not_worth_keeping_is_not_kept(cache, folder):
     """Nor is anything said of it."""
 
     class Plain(Keeping):
-        def identity(self, *_):
-            return None
+        def worth_keeping(self, *_):
+            return False
 
     plain = order(keeping(Plain), cache)
     assert had(plain, folder) == ""

@@ -16,6 +16,7 @@ from fixtures.programs.programs import KEPT, LOADED, NOT_KEPT
 AGREEMENT = "tests/conformance/test_agreement.py"
 KEEPS = """
 from fixtures.engines.onnxruntime_engine import OnnxRuntimeEngine
+OnnxRuntimeEngine.worth_keeping = lambda *_: True
 OnnxRuntimeEngine.identity = lambda self, *_: {"engine": self.name, "version": self.version}
 """
 REF = ("--engine", "migraphx:ref", "--variant", "test_nfnet", "--image-size", "32", "--precision", "fp32")

@@ -85,6 +85,16 @@ def test_what_an_installation_may_be(tmp_path):
         installation("/nowhere", "X")
 
 
+def test_an_installation_may_be_named_from_where_one_stands(tmp_path, monkeypatch):
+    """The child works in the suite's folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rocm").mkdir()
+    assert installation("rocm", "X").environment == {"X": str(tmp_path / "rocm")}
+    echo = "import sys\nfor line in sys.stdin: print(line, flush=True)"
+    with Child(Installation(sys.executable, {}), ["-c", echo], Path("/")) as there:
+        assert there.ask({"place": Path("rocm"), "none": None}) == {"place": str(tmp_path / "rocm"), "none": None}
+
+
 def test_a_case_survives_the_way_to_the_child():
     """Tuples and paths come back as what they were."""
     trained = ModelSpec("digits_nfnet", None, (32, 32), weights="trained", weights_path=Path("/a/b.safetensors"))

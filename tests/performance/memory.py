@@ -190,7 +190,6 @@ def main():
     print(f"{words.variant} at {words.image_size}: weights of {size / MEGA:.0f} MB\n"
           f"{'stage':<14}{'peak':>9}{'of weights':>12}{'own':>12}{'of weights':>12}")  # fmt: skip
     for stage in words.stages or NAMES:
-        shutil.rmtree(cache / "truth", ignore_errors=True)
         peak, own = measured(stage, words)
         print(f"{stage:<14}{peak / MEGA:>6.0f} MB{peak / size:>12.2f}{own / MEGA:>9.0f} MB{own / size:>12.2f}",
               flush=True)  # fmt: skip

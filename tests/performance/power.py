@@ -27,11 +27,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from fixtures.cache import cache_folder
 from fixtures.pipeline import Laboratory
+from fixtures.plugin.timed import prepared
 from fixtures.records import Case, ModelSpec
 from fixtures.speed.ab import BLOCK_SECONDS
 from fixtures.speed.environment import facts, foreign_seconds
-from fixtures.speed.gate import QUIET, SLOWER, judge, judge_pairs, undisturbed
-from fixtures.speed.sampling import SECOND, typical
+from fixtures.speed.gate import INCONCLUSIVE, NOT_SLOWER, QUIET, SLOWER, judge, judge_pairs, undisturbed
+from fixtures.speed.sampling import SECOND, block, typical
 from fixtures.speed.thresholds import threshold
 from fixtures.speed.yardstick import yardstick
 
@@ -42,13 +43,6 @@ SLOWDOWNS = (0.0, 0.02, 0.03, 0.05, 0.08, 0.1)
 WINDOW_SECONDS = {"in turns": 120.0, "apart": 60.0}  # of four in turns: each is sampled for a quarter of it
 TRIALS = 100
 CHECKS = {f"pytest-benchmark {word}": parse_compare_fail(word) for word in ("min:5%", "mean:5%")}
-
-
-def program(laboratory, case):
-    """A run of the case's own program."""
-    feeds = {laboratory.model(case.model).input.name: laboratory.images(case.model, case.batch)}
-    made = laboratory.program(case)
-    return lambda: made.run(feeds)
 
 
 def slowed(call):
@@ -68,7 +62,7 @@ def slowed(call):
 def record(case, seconds, path):
     """Blocks of the three sessions in random order, round by round, into ``path``."""
     laboratories = [Laboratory(cache_folder()) for _ in range(3)]
-    calls = [program(laboratory, case) for laboratory in laboratories]
+    calls = [prepared(laboratory, case)[0] for laboratory in laboratories]
     calls = [*calls[:SLOWED], slowed(calls[SLOWED]), yardstick(case.engine)]
     for call in calls * 20:
         call()
@@ -78,13 +72,11 @@ def record(case, seconds, path):
     while (now := time.perf_counter_ns()) - begun < seconds * SECOND:
         print(f"\r{(now - begun) / SECOND:.0f} of {seconds:g} s", end="", flush=True)
         for side in order.sample(range(SIDES), SIDES):
-            start, before, first = time.perf_counter_ns(), foreign_seconds(), len(samples)
-            while not len(samples) > first or time.perf_counter_ns() - start < BLOCK_SECONDS * SECOND:
-                at = time.perf_counter_ns()
-                calls[side]()
-                samples.append(time.perf_counter_ns() - at)
+            start, before = time.perf_counter_ns(), foreign_seconds()
+            taken = block(calls[side], 1, int(BLOCK_SECONDS * SECOND))
             share = (foreign_seconds() - before) * SECOND / (time.perf_counter_ns() - start)
-            rows.append((side, (start - begun) / SECOND, len(samples) - first, share))
+            samples.extend(taken)
+            rows.append((side, (start - begun) / SECOND, len(taken), share))
     gc.enable()
     path.parent.mkdir(parents=True, exist_ok=True)
     about = json.dumps({"case": case.id, "seconds": seconds, "machine": facts()})
@@ -155,7 +147,7 @@ def trials(recording, slowdown, setting, *, other=TWIN, count=TRIALS):
             )
         ]  # fmt: skip
         for name, check in CHECKS.items():
-            found[name][SLOWER if check.fails(*stats) else "not slower"] += 1
+            found[name][SLOWER if check.fails(*stats) else NOT_SLOWER] += 1
     return {name: dict(counter) for name, counter in found.items()}
 
 
@@ -180,7 +172,7 @@ def table(found):
             counts = (found[setting][str(value)][name] for value in SLOWDOWNS)
             yield f"  {name:<36}" + "".join(f"{count.get(SLOWER, 0):>8}" for count in counts)
         counts = (found[setting][str(value)]["the gate"] for value in SLOWDOWNS)
-        yield f"  {'the gate, inconclusive':<36}" + "".join(f"{count.get('inconclusive', 0):>8}" for count in counts)
+        yield f"  {'the gate, inconclusive':<36}" + "".join(f"{count.get(INCONCLUSIVE, 0):>8}" for count in counts)
         yield f"  really slowed: {found['really slowed'][setting]['the gate']}"
     twin, slowed_one = found["longer"].values()
     yield f"over the whole recording a run of the twin lasts {twin:+.1%}, of the slowed {slowed_one:+.1%}"

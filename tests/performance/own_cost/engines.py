@@ -20,6 +20,7 @@ from fixtures.programs.order import Order
 from fixtures.programs.programs import KEPT, LOADED, Programs
 from fixtures.records import EngineOptions, ModelSpec
 from fixtures.speed.gate import NOT_SLOWER, SLOWER, judge_pairs
+from fixtures.speed.sampling import SECOND, block, typical
 from fixtures.speed.thresholds import threshold
 
 LOADS, COMPILES = 5, 3  # times faster
@@ -94,21 +95,14 @@ def _runs(programs, pairs, images, name, rounds):
     """Blocks of runs in turns; of a pair the first must not be slower by the gate's own rule. Answers are compared."""
     answers = {}
 
-    def block(side):
+    def blocks(side):
         program = programs[side]
         feeds = {program.inputs[0].name: images}
 
-        def work():
-            taken, begun = [], time.perf_counter()
-            while not taken or time.perf_counter() - begun < BLOCK_SECONDS:
-                start = time.perf_counter()
-                (answers[side],) = program.run(feeds).values()
-                taken.append(time.perf_counter() - start)
-            return float(np.quantile(taken, 0.1))
+        (answers[side],) = program.run(feeds).values()
+        return lambda: typical(block(lambda: program.run(feeds), 1, int(BLOCK_SECONDS * SECOND)))
 
-        return work
-
-    sides = {side: block(side) for side in programs}
+    sides = {side: blocks(side) for side in programs}
     for work in sides.values():
         work()
     found = in_turns(sides, BLOCKS * rounds)

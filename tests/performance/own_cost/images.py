@@ -1,6 +1,5 @@
 """Photographs to tensors: images a second on one core beside timm's evaluation transform, and on all cores."""
 
-import os
 import sys
 import tempfile
 import time
@@ -32,7 +31,7 @@ def images(options):
         if theirs:
             sides["timm"] = lambda: _seconds(lambda path: theirs(Image.open(path).convert("RGB")), paths)
         found = in_turns(sides, options.rounds)
-        cores = min(physical_cores(), len(os.sched_getaffinity(0)))
+        cores = physical_cores()
 
         def loading(threads):
             return lambda: _seconds(lambda _: None, load(paths * REPEATED, ours, batch=BATCH, threads=threads))

@@ -9,17 +9,12 @@ pages of the weights' file that are mapped count. What an earlier round made in 
 import json
 import shutil
 import sys
-import time
 import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-
-def resident(name):
-    """Bytes that the kernel tells of this process."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))
+from fixtures.meter import Meter
 
 
 def ours(variant, size, weights, folder):
@@ -66,12 +61,13 @@ def main(side, variant, size, weights, place):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     work = SIDES[side](variant, int(size), Path(weights), folder)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
-    before, start = resident("VmRSS"), time.perf_counter()
-    work()
-    seconds, peak = time.perf_counter() - start, resident("VmHWM") - before
+    meter = Meter()
+    with meter.stage("compile"):
+        work()
+    costs = meter.costs()
+    peak = costs.host_bytes_peak - costs.host_bytes_before
     size = sum(path.stat().st_size for path in folder.rglob("*.onnx*"))
-    print(json.dumps({"seconds": seconds, "peak": peak, "file": size}))
+    print(json.dumps({"seconds": costs.compile_seconds, "peak": peak, "file": size}))
 
 
 if __name__ == "__main__":
