@@ -56,6 +56,17 @@ def _weight(change, part=1, fits=lambda *_: True):
     return plant
 
 
+def _dense(change, part=0):
+    """A weight (outputs, inputs) or a bias of a gate or the classifier; the layer's own output turns the product."""
+
+    def plant(model, share):
+        node = chosen(nodes(model, "Gemm"), share)
+        put(model, node.input[part], change(values(model, node.input[part])))
+        return next(reader.output[0] for reader in model.graph.node if node.output[0] in reader.input)
+
+    return plant
+
+
 def _at(array, index, factor):
     array.reshape(-1)[index(np.abs(array))] *= factor
     return array
@@ -308,12 +319,17 @@ CATALOGUE = (
     Fault("alpha not folded", W, _weight(lambda a: a * 5), "stale constant"),
     Fault("weights in tf32", W, _weight(lambda a: cut(a, 13)), "inputs of a tensor core, in one layer"),
     Fault("beta of another block", W, _weight(lambda a: a * 0.9), "stale constant"),
+    Fault("largest weight of a dense layer lost", W, _dense(lambda a: _at(a, np.argmax, 0)), "a pruned value"),
+    Fault("two rows of a dense layer swapped", W, _dense(lambda a: _rows(a, [1, 0])), "layout of outputs"),
+    Fault("inputs of a dense layer off by one", W, _dense(lambda a: np.roll(a, 1, 1)), "offset"),
+    Fault("a dense layer in int8", W, _dense(int8), "silently quantised"),
     Fault("channel axes exchanged", W, _weight(lambda a: a.swapaxes(0, 1), fits=_square), "wrong axis"),
     Fault("bias lost", B, _weight(lambda a: a * 0, 2), "not fused"),
     Fault("bias negated", B, _weight(lambda a: -a, 2), "sign"),
     Fault("bias shifted by a channel", B, _weight(lambda a: np.roll(a, 1), 2), "index"),
     Fault("one channel's bias lost", B, _weight(lambda a: _channel(a, 0, 0), 2), "tail"),
     Fault("bias twice", B, _weight(lambda a: a * 2, 2), "fused and kept"),
+    Fault("bias of a dense layer lost", B, _dense(lambda a: a * 0, 2), "not fused"),
     Fault("padding mirrored", A, _pads(lambda p: [*p[2:], *p[:2]], lambda p: list(p[:2]) != list(p[2:])), "SAME_LOWER"),
     Fault("padding shifted", A, _pads(lambda _: [0, 0, 2, 2], lambda p: list(p) == [1] * 4), "SAME at stride 1"),
     Fault("dilation of two", A, _dilation, "attribute misread"),
