@@ -6,6 +6,7 @@ pytest_plugins = [
     "fixtures.plugin.session",
     "fixtures.plugin.checking",
     "fixtures.plugin.decisions",
+    "fixtures.plugin.saving",
     "fixtures.plugin.speed",
     "fixtures.plugin.figures",
     "fixtures.plugin.duel",

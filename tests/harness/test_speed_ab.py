@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import venv
 import xml.etree.ElementTree as ET
 from dataclasses import asdict
@@ -13,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from fixtures.errors import SpeedError
+from fixtures.plugin.duel import installation
 from fixtures.plugin.timed import case_of
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.speed.ab import (
     FEWEST_PAIRS,
     Child,
     Installation,
-    installation,
     interleave,
 )
 from fixtures.speed.environment import foreign_seconds
@@ -70,29 +71,70 @@ def test_an_interpreter_that_cannot_be_started(tmp_path):
         Child(Installation(str(fake), {}), [], tmp_path)
 
 
+def executable(path, text=""):
+    """A file that can be run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
 def test_what_an_installation_may_be(tmp_path):
-    """A venv, a Python, a folder, a library; what does not exist is refused."""
-    python = tmp_path / "venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.touch()
-    library = tmp_path / "libmigraphx_c.so"
-    library.touch()
-    assert installation(str(tmp_path / "venv"), "X") == Installation(str(python), {})
-    assert installation(str(python), "X") == Installation(str(python), {})
-    assert installation(str(tmp_path), "X") == Installation(sys.executable, {"X": str(tmp_path)})
-    assert installation(str(library), "X") == Installation(sys.executable, {"X": str(library)})
+    """A venv, a Python whatever its name, a folder or library of MIGraphX."""
+    python = executable(tmp_path / "venv" / "bin" / "python")
+    other = executable(tmp_path / "pypy3")
+    library = executable(tmp_path / "lib" / "libmigraphx_c.so.3")
+    assert installation(str(tmp_path / "venv")) == Installation(str(python), {})
+    assert installation(str(python)) == Installation(str(python), {})
+    assert installation(str(other)) == Installation(str(other), {})
+    for place in (library, library.parent):
+        assert installation(str(place)) == Installation(sys.executable, {"NFNET_MIGRAPHX": str(place)})
+
+
+def test_what_is_no_installation(tmp_path):
+    """Else this installation would be held against itself."""
     with pytest.raises(SpeedError, match="there is no '/nowhere' -> name a Python, a venv"):
-        installation("/nowhere", "X")
+        installation("/nowhere")
+    (tmp_path / "file").touch()
+    for place in (tmp_path, tmp_path / "file"):
+        with pytest.raises(SpeedError, match="is no Python and no venv, and there is no MIGraphX in the place"):
+            installation(str(place))
 
 
 def test_an_installation_may_be_named_from_where_one_stands(tmp_path, monkeypatch):
     """The child works in the suite's folder."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "rocm").mkdir()
-    assert installation("rocm", "X").environment == {"X": str(tmp_path / "rocm")}
+    python = executable(tmp_path / "venv" / "bin" / "python")
+    assert installation("venv").python == str(python)
     echo = "import sys\nfor line in sys.stdin: print(line, flush=True)"
     with Child(Installation(sys.executable, {}), ["-c", echo], Path("/")) as there:
         assert there.ask({"place": Path("rocm"), "none": None}) == {"place": str(tmp_path / "rocm"), "none": None}
+
+
+def test_an_answer_that_is_none_of_ours_and_a_child_with_children(tmp_path):
+    """It is told, and nothing is waited for that the child has started."""
+    python = executable(tmp_path / "python", "#!/bin/sh\necho 1\nsleep 100\n")
+    begun = time.monotonic()
+    with Child(Installation(str(python), {}), [], tmp_path) as there, pytest.raises(SpeedError, match="answers '1'"):
+        there.ask({})
+    assert time.monotonic() - begun < 50
+
+
+def test_a_python_without_the_packages_is_told_what_to_do(tmp_path):
+    """One line instead of a traceback."""
+    code = "input(); import no_such_package"
+    with Child(Installation(sys.executable, {}), ["-c", code], tmp_path) as there, pytest.raises(
+        SpeedError, match=r"python\S*: ModuleNotFoundError: No module named 'no_such_package' -> that Python needs"
+    ):  # fmt: skip
+        there.ask({})
+
+
+def test_an_engine_that_is_the_same_in_both_is_not_judged(runner, tmp_path):
+    """Another MIGraphX changes nothing of ONNX Runtime on the processor."""
+    executable(tmp_path / "libmigraphx_c.so.3")
+    done = runner.small("tests/performance/test_ab.py", f"--ab={tmp_path}", "--precision", "fp32", "--batch", "1")
+    assert "is a MIGraphX, this engine is the same with it" in done.out, done.text
+    assert "1 skipped" in done.out
 
 
 def test_a_case_survives_the_way_to_the_child():

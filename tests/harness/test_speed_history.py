@@ -7,7 +7,8 @@ import pytest
 
 from fixtures.speed.history import ERROR_OF_A_RUN, LEAST_ERROR, drift, histories, report, steps
 
-NAMES = [f"{at:04}_nightly" for at in range(40)]
+NAMES = [f"{at:04}_nightly" for at in range(60)]
+HERE = {"cpu": "A", "cores": "2", "gpus": "none"}
 
 
 def past(seed, levels, scale=0.01):
@@ -92,7 +93,7 @@ def speed(blocks, yardstick="", yard=None):
 def saved(folder, at, benchmarks):
     """A saved run with these facts of its benchmarks."""
     rows = [{"fullname": name, "extra_info": facts} for name, facts in benchmarks.items()]
-    (folder / f"{at:04}_x.json").write_text(json.dumps({"benchmarks": rows}))
+    (folder / f"{at:04}_x.json").write_text(json.dumps({"benchmarks": rows, "machine_info": {"nfnet": HERE}}))
 
 
 def test_histories_are_told_apart():
@@ -123,16 +124,16 @@ def test_a_slower_clock_is_no_step(tmp_path):
         clock = 1.2 if at > 10 else 1.0
         blocks = {"steady": 5.0 * clock, "slower": 5.0 * clock * (1.1 if at > 10 else 1.0)}
         saved(tmp_path, at, {key: speed([value], "one", clock) for key, value in blocks.items()})
-    assert report(tmp_path) == ["slower: +10.0% since 0011_x"]
+    assert report(tmp_path, HERE) == ["slower: +10.0% since 0011_x"]
 
 
 def test_the_report_names_what_changed(tmp_path):
     """A line a change; where there was none, how much was looked at."""
-    assert report(tmp_path) == ["no change in 0 benchmarks over 0 runs"]
+    assert report(tmp_path, HERE) == ["no change in 0 benchmarks over 0 runs"]
     for at in range(1, 21):
         values = {"steady": 5.0, "broken": 5.0 if at < 11 else 6.0, "creeping": 5.0 * 1.01**at}
         saved(tmp_path, at, {key: speed([value]) for key, value in values.items()})
-    assert report(tmp_path) == ["broken: +20.0% since 0011_x", "creeping: +20.8% over all runs, slowly"]
+    assert report(tmp_path, HERE) == ["broken: +20.0% since 0011_x", "creeping: +20.8% over all runs, slowly"]
 
 
 def test_the_report_tells_speed_and_accuracy_apart(tmp_path):
@@ -141,17 +142,71 @@ def test_the_report_tells_speed_and_accuracy_apart(tmp_path):
         errors = {"worse": 1.0 if at < 11 else 1.5, "creeping": 1.02**at, "steady": 1.0 + 0.01 * (at > 10)}
         facts = {key: {**speed([7.0]), "error_units": value} for key, value in errors.items()}
         saved(tmp_path, at, facts)
-    assert report(tmp_path) == ["worse: error +50.0% since 0011_x", "creeping: error +45.7% over all runs, slowly"]
+    assert report(tmp_path, HERE) == [
+        "worse: error +50.0% since 0011_x",
+        "creeping: error +45.7% over all runs, slowly",
+    ]
 
 
-IMPOSSIBLE = json.dumps({"benchmarks": [{"fullname": "a", "extra_info": speed([0.0])}]})
+def run_of(facts):
+    """A run whose one benchmark has these facts."""
+    return json.dumps({"benchmarks": [{"fullname": "a", "extra_info": facts}], "machine_info": {"nfnet": HERE}})
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"benchmarks": [{"fullname": "a"}]}', IMPOSSIBLE])
+NO_RUNS = [
+    "", "[]", "{}", '{"benchmarks": [{"fullname": "a"}]}',
+    *map(run_of, (
+        speed([0.0]), speed([10**400]), {"speed": None}, {"speed": []}, {"error_units": -1}, {"error_units": "x"},
+        {"error_units": [1]}, {"error_units": float("nan")},
+    )),
+    json.dumps({"benchmarks": [], "machine_info": {"nfnet": [1]}}), json.dumps({"benchmarks": []}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_RUNS)
 def test_a_file_that_is_no_run_is_left_out_and_named(tmp_path, text):
     """The others are read all the same."""
     saved(tmp_path, 1, {"a": speed([1.0])})
     (tmp_path / "0002_y.json").write_text(text)
-    first, second = report(tmp_path)
+    first, second = report(tmp_path, HERE)
     assert first.startswith("0002_y.json was left out, it is no saved run: ")
     assert second == "no change in 1 benchmarks over 1 runs"
+
+
+def test_runs_of_other_hardware_are_left_out(tmp_path):
+    """However they came into the folder."""
+    saved(tmp_path, 1, {"a": speed([1.0])})
+    text = (tmp_path / "0001_x.json").read_text().replace('"cpu": "A"', '"cpu": "B"')
+    (tmp_path / "0002_y.json").write_text(text)
+    first, second = report(tmp_path, HERE)
+    assert first == "0002_y.json was left out, it is of other hardware: cpu: B there, A here"
+    assert second == "no change in 1 benchmarks over 1 runs"
+
+
+def test_disturbed_runs_say_nothing_of_speed(tmp_path):
+    """They are named, and are no step; their errors count as any."""
+    for at in range(1, 21):
+        facts = {**speed([7.0 if at > 10 else 5.0]), "error_units": 3 if at > 10 else 2}
+        facts["speed"]["foreign"] = [0.5 if at > 10 else 0.0]
+        saved(tmp_path, at, {"a": facts})
+    *left_out, last = report(tmp_path, HERE)
+    assert left_out[0] == "0011_x: 1 times do not count, others used more than 10% of the processors"
+    assert len(left_out) == 10
+    assert last == "a: error +50.0% since 0011_x"
+
+
+@pytest.mark.parametrize("share", [0.2, 0.35, 0.5])
+@pytest.mark.parametrize("count", [20, 60])
+def test_two_kinds_of_runs_without_an_order_are_no_step(share, count):
+    """As where a process lands in one of two layouts of memory: at most one past in ten has one."""
+    found = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        values = (1 + 0.08 * (rng.random(count) < share)) * np.exp(0.002 * rng.standard_normal(count))
+        found += bool(steps(values, NAMES))
+    assert found <= 3
+
+
+def test_less_than_matters_is_not_told():
+    """One percent, however sure."""
+    assert steps([1.0] * 20 + [1.01] * 20, NAMES) == []

@@ -8,7 +8,8 @@ from importlib import util
 
 import pytest
 
-from fixtures.plugin.speed import positive
+from fixtures.arguments import positive
+from tests.harness.conftest import SMALL
 
 WORDS = ("tests/performance/test_latency.py", "--precision", "fp32", "--speed-seconds", "0.3", "--speed-quiet", "900")
 LATENCY = "tests/performance/test_latency.py::test_latency[onnxruntime:cpu-test_nfnet@64-fp32-b{}]"
@@ -216,6 +217,138 @@ def test_pytest_benchmarks_compare_keeps_working(runner, storage):
     done = run(runner, storage, "--benchmark-compare=0001", "--benchmark-compare-fail=min:10000%", batch="1,2")
     assert done.code == 0, done.text
     assert "0001_before" in done.out
+
+
+@pytest.mark.parametrize("words", [("--benchmark-compare=0001",), ("--benchmark-compare",), ("--benchmark-compare=9",)])
+def test_a_compared_run_may_be_of_another_machine_or_missing(runner, storage, words):
+    """Another version is what one compares with; it is told, and the run is whole."""
+
+    def change(saved):
+        saved["machine_info"]["nfnet"]["onnxruntime"] = "0.1"
+        saved["machine_info"]["cpu"]["hz_actual_friendly"] = "1 Hz"
+
+    rewrite(storage, change)
+    done = run(runner, storage, *words)
+    assert done.code == 0, done.text
+    if "9" in words[0]:
+        assert "PytestBenchmarkWarning: Can't compare. No benchmark files in " in done.text
+    else:
+        assert "\ncompared run differs: onnxruntime: 0.1 there, " in done.out
+        assert "0001_before" in done.out.partition("Name (time in")[2]
+
+
+@pytest.mark.parametrize("words", [("--benchmark-skip",), ("-k", "no_such_test"), ("--collect-only",)])
+def test_where_nothing_was_measured_nothing_is_saved(runner, storage, words):
+    """And that is no traceback."""
+    done = run(runner, storage, *words, "--benchmark-save=after")
+    assert "Traceback" not in done.text
+    assert not list(storage.rglob("*_after.json"))
+
+
+def test_an_interrupted_run_tells_what_it_has(runner, storage, tmp_path):
+    """Exit code 2, the table of what was measured, no traceback; what is not judged to its end is not saved."""
+    plugin = tmp_path / "interrupting.py"
+    plugin.write_text(
+        "from fixtures.speed import sampling\n"
+        "sample, seen = sampling.sample, []\n"
+        "def interrupted(call, plan):\n"
+        "    seen.append(call)\n"
+        "    if len(seen) == 2: raise KeyboardInterrupt\n"
+        "    return sample(call, plan)\n"
+        "sampling.sample = interrupted\n"
+    )
+    words = ("--speed-gate=before", "--benchmark-save=after")
+    rewrite(storage, scaled(100))
+    done = runner.small(*WORDS, "--batch", "1,2", f"--benchmark-storage=file://{storage}", *words, plugin=plugin)
+    assert done.code == 2, done.text
+    assert "latency and throughput, host to host" in done.out
+    assert "test_nfnet@64-fp32-b1]: not slower" in done.out
+    assert "Traceback" not in done.text
+    assert not list(storage.rglob("*_after.json"))
+
+
+def test_a_benchmark_that_fails_is_one_failure(runner, tmp_path):
+    """pytest-benchmark's complaint that it was not used is no second one."""
+    plugin = tmp_path / "broken_run.py"
+    plugin.write_text(
+        "from fixtures.engines.onnxruntime_engine import OnnxRuntimeProgram\n"
+        "from fixtures.errors import RunError\n"
+        "def run(self, feeds): raise RunError('no more memory')\n"
+        "OnnxRuntimeProgram.run = run\n"
+    )
+    done = runner.small(*WORDS, "--batch", "1", plugin=plugin)
+    assert done.code == 1
+    assert "1 failed" in done.out
+    assert "error" not in done.out.splitlines()[-1]
+
+
+def test_every_sample_is_saved(before):
+    """Not only what they were condensed to."""
+    (row, _) = json.loads(before.read_text())["benchmarks"]
+    assert len(row["stats"]["data"]) == row["stats"]["rounds"]
+
+
+def test_a_histogram_is_drawn(runner, storage, tmp_path):
+    """With what the requirements install."""
+    done = run(runner, storage, f"--benchmark-histogram={tmp_path / 'drawn'}")
+    assert done.code == 0, done.text
+    assert list(tmp_path.glob("drawn*.svg"))
+
+
+@pytest.mark.parametrize(
+    "words", [("--benchmark-storage=file:///proc/nowhere", "--benchmark-save=x"), ("--benchmark-json=/proc/x/y.json",)]
+)
+def test_what_cannot_be_saved_is_not_measured(runner, words):
+    """Said at once."""
+    done = runner.small(*WORDS, "--batch", "1", *words)
+    assert done.code == 4
+    name = words[0].partition("=")[0]
+    assert f"{name}: /proc/" in done.err
+    assert "cannot be written: " in done.err
+
+
+def test_without_the_recorder_nothing_runs(runner):
+    """One line."""
+    done = runner.small(*WORDS, "-p", "no:benchmark")
+    assert done.code == 4
+    assert "the suite records with pytest-benchmark -> leave out -p no:benchmark" in done.err
+
+
+def test_last_failed_is_a_part_only(runner, storage, tmp_path):
+    """What was not measured is missing, whatever was chosen; and the question is asked last."""
+    rewrite(storage, scaled(100, lambda name: "b1" not in name))  # of batch 1 there is no baseline
+    words = ("-m", "pytest", *SMALL, *WORDS, "--batch", "1,2", f"--benchmark-storage=file://{storage}",
+             "--speed-gate=before", "-o", f"cache_dir={tmp_path / 'last'}", "--benchmark-save=after")  # fmt: skip
+    first = runner.python(*words)
+    assert first.code == 1, first.text
+    rewrite(storage, scaled(1, lambda _: True))
+    again = runner.python(*words, "--lf")
+    assert again.code == 1, again.text
+    assert f"that this run did not measure: {LATENCY.format(2)}" in again.out
+    assert not list(storage.rglob("*_after.json"))
+
+
+def test_a_run_that_compared_nothing_is_not_saved(runner, storage):
+    """The gate has nothing against it, but exit code 6 is no success."""
+    rewrite(storage, scaled(100, lambda name: "b1" in name))
+    done = run(runner, storage, "tests/conformance/test_batching.py", "--speed-gate=before", "--benchmark-save=after")
+    assert done.code == 6, done.text
+    assert "this run is not saved: it did not pass" in done.out
+    assert not list(storage.rglob("*_after.json"))
+
+
+def test_other_settings_of_an_engine_are_told_of_a_run_that_passes(runner, storage):
+    """Whoever reads the verdict must know that it is of two different things."""
+
+    def change(saved):
+        scaled(100)(saved)
+        for row in saved["benchmarks"]:
+            row["extra_info"]["facts"]["intra_op_threads"] = "99"
+
+    rewrite(storage, change)
+    done = run(runner, storage, "--speed-gate=before", batch="1,2")
+    assert done.code == 0, done.text
+    assert done.out.count("differs: engine's intra_op_threads: 99 there, ") == 1
 
 
 def test_the_history_of_the_saved_runs_is_shown(runner, storage):

@@ -90,7 +90,18 @@ def test_wandering_there_and_back_is_seen():
     assert abs(drift(there_and_back)) < 0.01
     assert wandering(there_and_back) == pytest.approx(0.13, abs=0.02)
     assert wandering(normal(2, 60)) < 0.015
-    assert wandering([1.0, 2.0] * 5) == 0.0
+    assert wandering([1.0, 2.0, 3.0]) == 0.0
+
+
+def test_a_short_run_may_wander_too():
+    """A slow case has ten blocks; their parts are pairs."""
+    assert wandering([1.0] * 4 + [1.2] * 4) == pytest.approx(0.2)
+
+
+def test_few_samples_have_no_modes():
+    """Of ten normal ones a third would seem to have two."""
+    assert modes([1.0] * 5 + [2.0] * 5) is None
+    assert modes([1.0] * 10 + [2.0] * 10) == (1.0, 2.0)
 
 
 @pytest.mark.parametrize("shape", ["normal", "uniform", "spikes", "constant", "few"])
