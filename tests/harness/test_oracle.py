@@ -200,7 +200,14 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CASES)
+def cases():
+    """Each by name; some older evaluators cannot judge."""
+    old = tuple(map(int, onnx.__version__.split(".")[:2])) < (1, 23)
+    wrong = pytest.mark.skipif(old, reason="onnx's evaluator before 1.23 pads SAME otherwise than its specification")
+    return [pytest.param(name, marks=wrong if "conv same" in name else ()) for name in CASES]
+
+
+@pytest.mark.parametrize("name", cases())
 def test_operators_agree_with_the_reference_evaluator(tmp_path, name):
     """Edge cases of each."""
     kind, arrays, attributes = CASES[name]
