@@ -18,13 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import ort_comparison
 from fixtures.cache import cache_folder
+from fixtures.meter import status_bytes
 from fixtures.modelfile import inspect
 from fixtures.nfnet.architecture import network, parameter_shapes
 from fixtures.nfnet.store import built_model
@@ -143,15 +143,6 @@ def weights_path(name, cache):
     return cache / f"{name}.safetensors"
 
 
-def own_bytes(pid):
-    """Memory of a process that is not of a file, now."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("RssAnon:"):
-                return 1024 * int(line.split()[1])
-    return 0
-
-
 def measured(stage, words):
     """(peak, own peak) in bytes of a process that runs ``stage``. Raises SystemExit where it fails."""
     command = [sys.executable, __file__, "--child", "--variant", words.variant,
@@ -161,7 +152,7 @@ def measured(stage, words):
         done, status, usage = os.wait4(child.pid, os.WNOHANG)
         if done:
             break
-        own = max(own, own_bytes(child.pid))
+        own = max(own, status_bytes("RssAnon", Path(f"/proc/{child.pid}")) or 0)  # not of a file
         time.sleep(POLL_SECONDS)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
