@@ -27,7 +27,7 @@ def test_a_spoiled_image_leaves_the_others_alone(check, laboratory, case, kind):
     images = laboratory.images(case.model, case.batch)
     spoiled = images.copy()
     spoiled[case.batch // 2] = EXTREMES[kind]
-    actual, expected = (others(outputs, case.batch // 2) for outputs in (check.run(spoiled), check.answer()))
+    actual, expected = (others(check.run(given), case.batch // 2) for given in (spoiled, images))
     check.agrees(actual, expected, reference="the same engine without the spoiled image", images=spoiled)
 
 

@@ -80,3 +80,26 @@ def test_the_claim_that_a_fault_breaks_fails(runner, tmp_path, fault):
     assert done.code == 1, done.text
     assert "1 failed" in done.out
     assert words in done.out
+
+
+LEFT_BEHIND = """
+def faulty(self, feeds):
+    outputs = run(self, feeds)
+    if id(self) in kept:
+        outputs = {name: array * np.float32(1.5) for name, array in outputs.items()}
+    if any(np.isfinite(array).all() and np.abs(array).max() > 1e29 for array in feeds.values()):
+        kept[id(self)] = True
+    return outputs
+Program.run = faulty
+"""
+
+
+def test_what_an_image_leaves_behind_is_seen_after_it(runner, tmp_path):
+    """The others are asked again once it was there, though their answer was known before."""
+    plugin = tmp_path / "left_behind.py"
+    plugin.write_text(HEAD + LEFT_BEHIND)
+    places = ("tests/conformance/test_agreement.py", "tests/conformance/test_isolation.py", "-k", "agrees or spoiled")
+    done = runner.small("--batch", "2", "--precision", "fp32", "--explain", "never", *places, plugin=plugin)
+    assert done.code == 1, done.text
+    assert "test_a_spoiled_image_leaves_the_others_alone[onnxruntime:cpu-test_nfnet@64-fp32-b2-huge]" in done.out
+    assert "disagrees with the same engine without the spoiled image" in done.out

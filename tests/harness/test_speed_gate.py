@@ -163,6 +163,9 @@ def test_a_launch_that_does_not_agree_makes_it_inconclusive():
     assert found.outcome == INCONCLUSIVE
     assert re.search(r"launches differ: \+\d\.\d%, \+\d\.\d%, -\d\.\d%, \+\d\.\d%$", str(found))
     assert found.advice(60) == "sample for --speed-seconds 120 (now 60), both runs"
+    found = judge_launches([launch(value) for value in (1.1, 1.0, 1.0, 1.0)], row)
+    assert found.outcome == INCONCLUSIVE
+    assert "launches differ: +" in str(found)
     assert judge_launches([launch(1.05) for _ in range(4)], row).outcome == SLOWER
     assert judge_launches([launch(1.0) for _ in range(4)], row).outcome == NOT_SLOWER
 

@@ -207,6 +207,31 @@ def test_two_kinds_of_runs_without_an_order_are_no_step(share, count):
     assert found <= 3
 
 
+@pytest.mark.parametrize(("first", "second"), [(0.8, 1.05), (0.5, 1.1), (2.0, 1.1)])
+def test_a_large_step_does_not_hide_a_later_one(first, second):
+    """What the large one explains is no noise."""
+    for seed in range(5):
+        noise = np.exp(0.005 * np.random.default_rng(seed).standard_normal(60))
+        found = steps(np.repeat([1.0, first, first * second], 20) * noise, NAMES)
+        assert [NAMES.index(step.run) for step in found] == [20, 40]
+
+
+def test_an_episode_is_two_steps():
+    """Slower for a few runs in the middle of others."""
+    values = np.exp(0.005 * np.random.default_rng(0).standard_normal(40))
+    values[20:25] *= 1.1
+    assert [NAMES.index(step.run) for step in steps(values, NAMES)] == [20, 25]
+
+
+def test_a_run_that_does_not_tell_its_machine_counts(tmp_path):
+    """It lies in this machine's folder."""
+    saved(tmp_path, 1, {"a": speed([1.0])})
+    run = json.loads((tmp_path / "0001_x.json").read_text())
+    run["machine_info"] = {}
+    (tmp_path / "0002_y.json").write_text(json.dumps(run))
+    assert report(tmp_path, HERE) == ["no change in 1 benchmarks over 2 runs"]
+
+
 def test_less_than_matters_is_not_told():
     """One percent, however sure."""
     assert steps([1.0] * 20 + [1.01] * 20, NAMES) == []
