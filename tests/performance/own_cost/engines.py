@@ -98,7 +98,6 @@ def _runs(programs, pairs, images, name, rounds):
     def blocks(side):
         program = programs[side]
         feeds = {program.inputs[0].name: images}
-
         (answers[side],) = program.run(feeds).values()
         return lambda: typical(block(lambda: program.run(feeds), 1, int(BLOCK_SECONDS * SECOND)))
 
