@@ -156,6 +156,16 @@ def test_settings_of_the_environment_count(runtime, machine, prefix):
     assert facts(runtime, None, machine, {f"{prefix}X": "1"}) == {**plain, "settings": f"{prefix}X=1"}
 
 
+def test_a_file_that_a_setting_names_counts(runtime, machine, tmp_path):
+    """Results of tuning are other kernels under the same name."""
+    tuned = tmp_path / "tuned"
+    tuned.write_text("a")
+    named = {"MIOPEN_FIND_DB": str(tuned)}
+    before = facts(runtime, None, machine, named, provider="migraphx")["settings"]
+    tuned.write_text("b")
+    assert facts(runtime, None, machine, named, provider="migraphx")["settings"] != before
+
+
 def test_of_a_gpus_provider_more_decides(runtime, machine):
     """Its own library, not another provider's; the GPU, and the settings of the libraries below it."""
     folder = Path(runtime.__file__).parent / "capi"

@@ -1,14 +1,17 @@
 """int8 on ONNX Runtime: every product is quantised with the images that were given, or the case is an error."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import quantization
 
 from fixtures.accuracy.calibration import SYNTHETIC
 from fixtures.engines import onnxruntime_int8
-from fixtures.engines.onnxruntime_engine import PROVIDER_OPTIONS, open_engine
+from fixtures.engines.onnxruntime_engine import PROVIDER_OPTIONS, OnnxRuntimeEngine, open_engine
 from fixtures.engines.onnxruntime_int8 import quantised, quantised_products
 from fixtures.errors import CompileError, OracleError, TreatmentError
 from fixtures.records import Case, EngineOptions, ModelSpec
@@ -111,6 +114,31 @@ def test_images_that_went_unread_are_an_error(laboratory, monkeypatch):
 def test_what_the_cpu_has_not_is_said(precision, words):
     """Each with its reason."""
     assert words in open_engine("cpu").unsupported(precision)
+
+
+@pytest.mark.parametrize(
+    ("precision", "words"),
+    [("fp8", "makes int8, not fp8"), ("tf32", "no switch for it"), ("bf16", "the suite writes no bf16 files")],
+)
+def test_what_the_gpus_provider_has_not_is_said(precision, words):
+    """bf16 for want of a file, not of kernels."""
+    engine = OnnxRuntimeEngine(onnxruntime, "migraphx", "MIGraphXExecutionProvider")
+    assert words in engine.unsupported(precision)
+
+
+def test_a_model_past_protobufs_limit_is_quantised_with_its_weights_beside(laboratory, monkeypatch, quantised_model):
+    """To the same model; here every model is past it."""
+    monkeypatch.setattr(onnxruntime_int8, "FEW_WEIGHTS", 0)
+    asked = Mock(wraps=quantization.quantize_static)
+    monkeypatch.setattr(quantization, "quantize_static", asked)
+    made = onnx.load_from_string(quantised(laboratory.model(SPEC).path, laboratory.calibration(CASE)))
+    assert asked.call_args.kwargs["use_external_data_format"]
+    assert tensors(made) == tensors(quantised_model)
+
+
+def tensors(model):
+    """Names and values of the weights, wherever they were stored."""
+    return {tensor.name: numpy_helper.to_array(tensor).tobytes() for tensor in model.graph.initializer}
 
 
 def test_cuda_computes_tf32_where_it_is_asked_for_only():

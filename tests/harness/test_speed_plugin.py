@@ -237,6 +237,18 @@ def test_a_compared_run_may_be_of_another_machine_or_missing(runner, storage, wo
         assert "0001_before" in done.out.partition("Name (time in")[2]
 
 
+@pytest.mark.parametrize(("machine", "why"), [
+    ({"nfnet": [1]}, "AttributeError: 'list' object has no attribute 'items'"), ("x", "AttributeError: 'str' object"),
+])  # fmt: skip
+def test_a_compared_file_that_is_no_saved_run_is_a_wrong_option(runner, storage, machine, why):
+    """Before anything is measured."""
+    rewrite(storage, lambda saved: saved.update(machine_info=machine))
+    done = run(runner, storage, "--benchmark-compare=0001")
+    assert done.code == 4, done.text
+    assert f"ERROR: --benchmark-compare: not a saved run: {why}" in done.text
+    assert "-> name another, or remove it" in done.text
+
+
 @pytest.mark.parametrize("words", [("--benchmark-skip",), ("-k", "no_such_test"), ("--collect-only",)])
 def test_where_nothing_was_measured_nothing_is_saved(runner, storage, words):
     """And that is no traceback."""
