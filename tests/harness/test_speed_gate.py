@@ -255,6 +255,18 @@ def test_the_newest_baseline_is_newest_by_time(tmp_path):
     new = saved(tmp_path / "x" / "CPython-3.13", 1, "a", when="2025-02-01T00:00:00+00:00")
     assert baseline.find(tmp_path, "") == baseline.find(tmp_path, "a") == new
     assert baseline.find(tmp_path, "0009") == old
+    new.write_text('{"datetime": "2024-01-01T00:00:00+00:00", "benchmarks": [' + "1, " * 5000 + "1]}")
+    assert baseline.find(tmp_path, "") == old  # wherever the date stands
+
+
+def test_a_damaged_run_that_tells_its_date_is_refused_when_it_is_read(tmp_path):
+    """It is the newest, and is not passed over."""
+    saved(tmp_path, 1, "a", when="2025-01-01T00:00:00+00:00")
+    damaged = tmp_path / "0002_a.json"
+    damaged.write_text('{"benchmarks": [, "datetime": "2025-02-01T00:00:00+00:00"}')
+    assert baseline.find(tmp_path, "a") == damaged
+    with pytest.raises(SpeedError, match=r"0002_a\.json: not a saved run: JSONDecodeError"):
+        baseline.load(damaged)
 
 
 def test_a_baseline_that_is_missing(tmp_path):
