@@ -179,6 +179,20 @@ def test_a_graph_that_onnxruntime_refuses_is_a_parse_error(engine, tmp_path, nod
     assert one_line(caught.value, path)
 
 
+def test_the_first_run_that_succeeds_is_timed(prepare):
+    """Whoever asks for it; later ones are not."""
+    program = prepare("fp32")
+    assert program.costs.first_run_seconds is None
+    with pytest.raises(RunError):
+        program.run({})
+    assert program.costs.first_run_seconds is None
+    program.run({program.inputs[0].name: np.zeros(SHAPE, np.float32)})
+    first = program.costs.first_run_seconds
+    assert first > 0
+    program.run({program.inputs[0].name: np.zeros(SHAPE, np.float32)})
+    assert program.costs.first_run_seconds == first
+
+
 def test_bf16_is_refused_with_the_reason(engine, files):
     """The CPU has no kernels: said when asked, and enforced when not."""
     assert engine.unsupported("bf16") == WITHOUT_BF16

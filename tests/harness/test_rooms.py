@@ -32,7 +32,7 @@ ROOMS = {
     "engines": {"cache", "hardware", "meter", "modelfile"},
     "programs": {"cache", "engines", "modelfile"},
     "truth": {"cache", "inputs", "modelfile"},
-    "speed": {"hardware"},
+    "speed": {"cache", "hardware"},
     "verdict": set(),
     "locality": {"cache", "modelfile", "truth", "verdict"},
     "defaults": {"nfnet"},

@@ -27,17 +27,30 @@ HERE = Installation(sys.executable, {})
 STEADY = "import json, sys; [print(json.dumps({'ns': [7, 7, 9]}), flush=True) for line in sys.stdin]"
 
 
-def child(code, **options):
+def child(code, home=HERE):
     """A child that runs a line of Python."""
-    return Child(HERE, ["-c", code], Path("/"), **options)
+    return Child(home, ["-c", code], Path("/"))
 
 
 def test_blocks_are_taken_in_turns():
     """As many of one as of the other; its fast samples stand for a block."""
     with child(STEADY) as ours, child(STEADY.replace("7", "8")) as theirs:
-        new, old = interleave(ours, theirs, seconds=0.1, seed=0)
+        new, old = interleave((ours, theirs), seconds=0.1, seed=0)
     assert len(new) == len(old) >= FEWEST_PAIRS
-    assert (set(new), set(old)) == ({7.0}, {8.0})
+    assert all(block == [7, 7, 9] for block in new)
+    assert all(block == [8, 8, 9] for block in old)
+
+
+def test_fast_samples_stand_for_a_block():
+    """Of either side."""
+
+    @contextlib.contextmanager
+    def start():
+        with child(STEADY) as ours, child(STEADY.replace("7", "8")) as theirs:
+            yield ours, theirs
+
+    for new, old in launched(start, seconds=0.2, seed=0):
+        assert (set(new), set(old)) == ({7.0}, {8.0})
 
 
 @pytest.mark.parametrize(("slow", "count"), [(0.0, LAUNCHES), (0.1, 2), (0.3, 1)])
@@ -87,8 +100,8 @@ def test_a_child_that_fails_says_why(code, text):
 
 def test_a_child_that_is_late():
     """Is not waited for for ever."""
-    with child("input(); input()", deadline=0.2) as silent, pytest.raises(SpeedError, match=r"no answer within 0\.2 s"):
-        silent.ask({})
+    with child("input(); input()") as silent, pytest.raises(SpeedError, match=r"no answer within 0\.2 s"):
+        silent.ask({}, deadline=0.2)
 
 
 def test_an_interpreter_that_cannot_be_started(tmp_path):
@@ -107,16 +120,28 @@ def executable(path, text=""):
     return path
 
 
-def test_what_an_installation_may_be(tmp_path):
+def test_what_an_installation_may_be(tmp_path, monkeypatch):
     """A venv, a Python whatever its name, a folder or library of MIGraphX."""
     python = executable(tmp_path / "venv" / "bin" / "python")
     other = executable(tmp_path / "pypy3")
     library = executable(tmp_path / "lib" / "libmigraphx_c.so.3")
-    assert installation(str(tmp_path / "venv")) == Installation(str(python), {})
-    assert installation(str(python)) == Installation(str(python), {})
-    assert installation(str(other)) == Installation(str(other), {})
-    for place in (library, library.parent):
-        assert installation(str(place)) == Installation(sys.executable, {"NFNET_MIGRAPHX": str(place)})
+    for place, found in ((tmp_path / "venv", python), (python, python), (other, other)):
+        assert installation(str(place)) == Installation(str(found), {"NFNET_MIGRAPHX": None})
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/other")
+    for place in (library, library.parent, library.parents[1]):
+        own = {"NFNET_MIGRAPHX": str(place), "LD_LIBRARY_PATH": f"{library.parent}:/other"}
+        assert installation(str(place)) == Installation(sys.executable, own)
+
+
+def test_an_installation_has_its_own_environment(monkeypatch):
+    """What is None is not there: a Python is not told of this one's MIGraphX."""
+    monkeypatch.setenv("NFNET_MIGRAPHX", "/here")
+    code = (
+        "import json, os; input(); print(json.dumps({name: os.environ.get(name) for name in ('NFNET_MIGRAPHX', 'X')}))"
+    )
+    for environment in ({"NFNET_MIGRAPHX": None, "X": "1"}, {"NFNET_MIGRAPHX": "/there", "X": None}):
+        with child(code, Installation(sys.executable, environment)) as there:
+            assert there.ask({}) == environment
 
 
 def test_what_is_no_installation(tmp_path):
@@ -126,6 +151,8 @@ def test_what_is_no_installation(tmp_path):
     with pytest.raises(SpeedError, match=r"'~nobody-of-that-name/venv': .* -> name a Python"):
         installation("~nobody-of-that-name/venv")
     (tmp_path / "file").touch()
+    with pytest.raises(SpeedError, match=r"^there is no 'xxx"):
+        installation(300 * "x")
     for place in (tmp_path, tmp_path / "file"):
         with pytest.raises(SpeedError, match="is no Python and no venv, and there is no MIGraphX in the place"):
             installation(str(place))
@@ -168,6 +195,14 @@ def test_an_engine_that_is_the_same_in_both_is_not_judged(runner, tmp_path):
     assert done.code == 6
 
 
+def test_a_precision_that_the_engine_has_not_is_skipped(runner):
+    """As in every other test."""
+    words = (f"--ab={sys.executable}", "--precision", "bf16", "--batch", "1", "-rs")
+    done = runner.small("tests/performance/test_ab.py", *words)
+    assert "1 skipped" in done.out, done.text
+    assert "ONNX Runtime's CPU kernels do not compute in bf16" in done.out
+
+
 def test_a_case_survives_the_way_to_the_child():
     """Tuples and paths come back as what they were."""
     trained = ModelSpec("digits_nfnet", None, (32, 32), weights="trained", weights_path=Path("/a/b.safetensors"))
@@ -183,7 +218,9 @@ def test_the_same_installation_twice(runner, tmp_path):
     done = runner.small("tests/performance/test_ab.py", f"--ab={sys.executable}", *words)
     assert done.code in {0, 1}
     assert "speed: two installations in turns" in done.out
-    assert re.search(r"onnxruntime:cpu 1\S* here, 1\S* in .*, \d launches of each", done.out)
+    assert re.search(
+        r"onnxruntime:cpu 1\S* here, 1\S* in .*, the same engine on both sides, \d+ launches of each", done.out
+    )
     (case,) = ET.parse(junit).iter("testcase")  # noqa: S314  our own file
     (verdict,) = (row.get("value") for row in case.iter("property") if row.get("name") == "speed")
     assert "99 % interval" in verdict

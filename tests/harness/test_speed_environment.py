@@ -48,6 +48,33 @@ def test_the_machine_is_read_from_the_kernels_files(machine, monkeypatch):
     assert environment.device_key({**facts, "cores": "96"}) == "amd-epyc-9654-96-gfx942-instinct-mi300x-304-units"
 
 
+def test_only_gpus_that_this_process_is_given_count(machine, monkeypatch):
+    """So that two of them have two folders of saved runs."""
+    node = machine / "sys/class/kfd/kfd/topology/nodes/2/properties"
+    node.parent.mkdir()
+    node.write_text("gfx_target_version 110000\n")
+    monkeypatch.delenv("ROCR_VISIBLE_DEVICES", raising=False)
+    keys = set()
+    for number, name in (("0", "gfx942"), ("1", "gfx1100"), ("0,1", "gfx942, gfx1100"), ("-1", "none")):
+        monkeypatch.setenv("HIP_VISIBLE_DEVICES", number)
+        facts = environment.facts(machine)
+        assert facts["gpus"] == name
+        keys.add(environment.device_key(facts))
+    assert len(keys) == 4
+
+
+def test_others_count_on_the_processors_that_this_process_may_use(tmp_path, monkeypatch):
+    """Busy neighbours elsewhere do not disturb; on ours they do, however many processors are idle."""
+    monkeypatch.setattr(environment.os, "sched_getaffinity", lambda _: {1, 3})
+    (tmp_path / "proc").mkdir()
+    tick = environment.os.sysconf("SC_CLK_TCK")
+    busy = {0: 900, 1: 1000, 2: 900, 3: 3000}
+    rows = [f"cpu{number} {seconds * tick} 0 0 7 7 0 0 0 0 0" for number, seconds in busy.items()]
+    (tmp_path / "proc/stat").write_text("\n".join(["cpu 1 0 0 7 7 0 0 0 0 0", *rows, "intr 1"]))
+    assert environment.foreign_seconds(tmp_path) == pytest.approx(2000, rel=0.05)
+    assert environment.facts(tmp_path)["cores"] == "2"
+
+
 def test_gpus_are_in_the_kernels_order(machine):
     """Node 2 comes before node 10."""
     for number, version in ((10, 110000), (2, 90402)):

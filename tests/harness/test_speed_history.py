@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fixtures.speed.history import ERROR_OF_A_RUN, LEAST_ERROR, drift, histories, report, steps
+from fixtures.speed.history import ERROR_OF_A_RUN, LEAST_ERROR, drift, histories, latest, report, steps
 
 NAMES = [f"{at:04}_nightly" for at in range(60)]
 HERE = {"cpu": "A", "cores": "2", "gpus": "none"}
@@ -90,10 +90,11 @@ def speed(blocks, yardstick="", yard=None):
     return {"speed": {"block_ns": blocks, "foreign": [0.0] * len(blocks), "yard_ns": yards, "yardstick": yardstick}}
 
 
-def saved(folder, at, benchmarks):
+def saved(folder, at, benchmarks, when=""):
     """A saved run with these facts of its benchmarks."""
     rows = [{"fullname": name, "extra_info": facts} for name, facts in benchmarks.items()]
-    (folder / f"{at:04}_x.json").write_text(json.dumps({"benchmarks": rows, "machine_info": {"nfnet": HERE}}))
+    run = {"benchmarks": rows, "machine_info": {"nfnet": HERE}, "datetime": when}
+    (folder / f"{at:04}_x.json").write_text(json.dumps(run))
 
 
 def test_histories_are_told_apart():
@@ -129,11 +130,42 @@ def test_a_slower_clock_is_no_step(tmp_path):
 
 def test_the_report_names_what_changed(tmp_path):
     """A line a change; where there was none, how much was looked at."""
-    assert report(tmp_path, HERE) == ["no change in 0 benchmarks over 0 runs"]
+    assert report(tmp_path, HERE) == ["a change needs 4 saved runs of a benchmark to be seen, there are 0"]
     for at in range(1, 21):
         values = {"steady": 5.0, "broken": 5.0 if at < 11 else 6.0, "creeping": 5.0 * 1.01**at}
         saved(tmp_path, at, {key: speed([value]) for key, value in values.items()})
     assert report(tmp_path, HERE) == ["broken: +20.0% since 0011_x", "creeping: +20.8% over all runs, slowly"]
+
+
+def calm(seed, count=19):
+    """Runs that only noise tells apart."""
+    return list(np.exp(0.01 * np.random.default_rng(seed).standard_normal(count)))
+
+
+def test_a_newest_run_that_stands_alone_is_told_and_is_no_step():
+    """From the fifth run on, unless a run before it was as far off, or the runs are as restless as that."""
+    found = latest([*calm(3), 1.5], NAMES[:20])
+    assert found.change == pytest.approx(0.5, abs=0.02)
+    assert str(found) == f"{found.change:+.1%} in 0019_nightly alone, the newest: one run is no step"
+    assert latest([*calm(3), 1.02], NAMES[:20]) is None
+    assert latest([*calm(3, 9), 1.6, *calm(4, 9), 1.5], NAMES[:20]) is None
+    assert latest([1.0, 1.0, 1.0, 2.0], NAMES[:4]) is None
+    assert latest([1.0, 1.0, 1.0, 1.0, 2.0], NAMES[:5]).change == pytest.approx(1.0)
+    assert latest([*[1.0] * 10, *[2.0] * 9, 1.0], NAMES[:20]).change == pytest.approx(-0.5)
+
+
+def test_a_steady_past_has_no_surprising_end():
+    """Of many ends that are as restless as all else hardly one is told."""
+    assert sum(latest(calm(seed, 20), NAMES[:20]) is not None for seed in range(200)) <= 2
+
+
+def test_runs_of_two_pythons_have_two_names(tmp_path):
+    """Each counts from one, in a folder of its own."""
+    for python, time in (("a", 1.0), ("b", 2.0)):
+        (tmp_path / python).mkdir()
+        for at in range(1, 7):
+            saved(tmp_path / python, at, {"x": speed([time])}, when=f"{python}{at}")
+    assert report(tmp_path, HERE) == ["x: +100.0% since b/0001_x"]
 
 
 def test_the_report_tells_speed_and_accuracy_apart(tmp_path):
@@ -170,7 +202,7 @@ def test_a_file_that_is_no_run_is_left_out_and_named(tmp_path, text):
     (tmp_path / "0002_y.json").write_text(text)
     first, second = report(tmp_path, HERE)
     assert first.startswith("0002_y.json was left out, it is no saved run: ")
-    assert second == "no change in 1 benchmarks over 1 runs"
+    assert second == "a change needs 4 saved runs of a benchmark to be seen, there are 1"
 
 
 def test_runs_of_other_hardware_are_left_out(tmp_path):
@@ -180,7 +212,7 @@ def test_runs_of_other_hardware_are_left_out(tmp_path):
     (tmp_path / "0002_y.json").write_text(text)
     first, second = report(tmp_path, HERE)
     assert first == "0002_y.json was left out, it is of other hardware: cpu: B there, A here"
-    assert second == "no change in 1 benchmarks over 1 runs"
+    assert second == "a change needs 4 saved runs of a benchmark to be seen, there are 1"
 
 
 def test_disturbed_runs_say_nothing_of_speed(tmp_path):
@@ -229,7 +261,7 @@ def test_a_run_that_does_not_tell_its_machine_counts(tmp_path):
     run = json.loads((tmp_path / "0001_x.json").read_text())
     run["machine_info"] = {}
     (tmp_path / "0002_y.json").write_text(json.dumps(run))
-    assert report(tmp_path, HERE) == ["no change in 1 benchmarks over 2 runs"]
+    assert report(tmp_path, HERE) == ["a change needs 4 saved runs of a benchmark to be seen, there are 2"]
 
 
 def test_less_than_matters_is_not_told():
