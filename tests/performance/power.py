@@ -79,7 +79,7 @@ def record(case, seconds, path):
     begun = time.monotonic()
     while time.monotonic() - begun < seconds:
         for part in (launches, session):
-            end = time.monotonic() + PHASE
+            end = time.monotonic() + min(PHASE, seconds / 2)
             while (now := time.monotonic()) < end:
                 print(f"\r{now - begun:.0f} of {seconds:g} s", end="", flush=True)
                 part.take()
@@ -299,7 +299,11 @@ def main():
         case = Case("onnxruntime:cpu", ModelSpec(words.variant, None, size), "fp32", 1)
         record(case, words.seconds, words.file)
         return
-    found = experiment(load(words.file))
+    recording = load(words.file)
+    if len(recording.launches) < LAUNCHES or recording.start[-1] < 2 * APART_SECONDS:
+        sys.exit(f"{words.file}: {len(recording.launches)} launches of {LAUNCHES}, {recording.start[-1]:.0f} s of "
+                 f"{2 * APART_SECONDS:.0f} -> record longer")  # fmt: skip
+    found = experiment(recording)
     print(*table(found), sep="\n")
     words.file.with_suffix(".json").write_text(json.dumps(found, indent=1))
     print(f"written: {words.file.with_suffix('.json')}")
