@@ -106,8 +106,8 @@ def _parser() -> argparse.ArgumentParser:
     rows: dict[str, dict[str, Any]] = {
         "--engine": {"metavar": "NAME",
                      "help": f"engine to judge: {', '.join(KNOWN)} (default: the best MIGraphX target there is)"},
-        "--precision": {"metavar": "NAME", "type": arguments.one_precision, "default": "fp32",
-                        "help": f"{', '.join(BY_NAME)} (default: fp32)"},
+        "--precision": {"metavar": "NAME", "type": arguments.one_precision,
+                        "help": f"{', '.join(BY_NAME)} (default: fp32, or fp16 where the model's file is in that)"},
         "--batch": {"metavar": "N", "type": arguments.whole(1, "batch"), "default": 1,
                     "help": "images a run (default: 1)"},
         "--image-size": {"metavar": "N|HxW", "type": arguments.image_size,
@@ -177,7 +177,14 @@ def _case(options: argparse.Namespace) -> Case:
         cure = status.cure if named else f"{status.cure}; or judge ONNX Runtime alone: --engine onnxruntime:cpu"
         raise EngineUnavailable(status.missing, where=status.name, cure=cure)
     settings = EngineOptions(options.fast_math, options.exhaustive_tune, threads=options.threads)
-    return Case(status.name, _model(options, status.name), options.precision, options.batch, settings)
+    model = _model(options, status.name)
+    return Case(status.name, model, options.precision or _file_precision(model), options.batch, settings)
+
+
+def _file_precision(model: ModelSpec) -> str:
+    from fixtures.modelfile import inspect
+
+    return inspect(model.path).precision if model.path else "fp32"
 
 
 def _model(options: argparse.Namespace, engine: str) -> ModelSpec:
@@ -225,7 +232,8 @@ def _introduction(laboratory: Laboratory, case: Case, version: str) -> Iterator[
         yield f"program    {how}"
     if precision(case.precision).calibrated:
         yield f"calibrated {laboratory.calibrating.describe(case.model)}"
-    yield f"reference  {REFERENCE} {laboratory.engine(REFERENCE).version} at fp32, no graph optimisation"
+    version, own = laboratory.engine(REFERENCE).version, laboratory.file_precision(case.model)
+    yield f"reference  {REFERENCE} {version} at {own}, no graph optimisation"
 
 
 def _explain(laboratory: Laboratory, case: Case, images: Any) -> None:
@@ -284,7 +292,7 @@ def _compare_images(laboratory: Laboratory, case: Case, count: int, *, explain: 
                   f"{row.top1_actual:>5}  {row.top1_expected:>8}  {row.margin:>7.1e}  "
                   f"{'DIFFERS' if row.image in verdict.failing_images else ''}", flush=True)  # fmt: skip
     if first:
-        print(failure_message(first, reference="ONNX Runtime at fp32", fault=fault))
+        print(failure_message(first, reference=laboratory.reference_name(case.model), fault=fault))
     if explain:
         _explain(laboratory, case, suspect)
     return failed, count

@@ -6,10 +6,11 @@ pytestmark = pytest.mark.conformance
 
 
 def test_agrees_with_onnxruntime(check, laboratory, case):
-    """Every image's logits are those of ONNX Runtime at fp32, within what the precision must cost."""
+    """Every image's logits are those of ONNX Runtime at the file's precision, within what the case's must cost."""
     images = laboratory.images(case.model, case.batch)
     expected = laboratory.expected(case.model, case.batch)
-    check.agrees(check.answer(), expected, reference="ONNX Runtime at fp32", images=images, by_onnxruntime=True)
+    name = laboratory.reference_name(case.model)
+    check.agrees(check.answer(), expected, reference=name, images=images, by_onnxruntime=True)
 
 
 def test_agrees_with_the_oracle(check, laboratory, case):

@@ -12,7 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from fixtures.nfnet.store import built_model
 from fixtures.pipeline import Laboratory
+from fixtures.precisions import precision
+from fixtures.records import ModelSpec
 
 ROOT = Path(__file__).parents[2]
 EXECUTE = """
@@ -133,3 +136,9 @@ def classifier(tmp_path_factory):
     model.ir_version = 8
     onnx.save(model, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def half(tmp_path_factory):
+    """A small network whose file is in half precision, as users have them."""
+    return built_model(ModelSpec("test_nfnet", size=(64, 64)), precision("fp16"), tmp_path_factory.mktemp("half"))

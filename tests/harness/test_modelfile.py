@@ -233,6 +233,37 @@ def test_the_builders_own_model_is_described(built):
     assert inspect(built).input == TensorInfo("inputs", "float32", ("batch", 3, 32, 32))
 
 
+def half_weight(*nodes):
+    """A model with a half weight ``w`` and these nodes."""
+    weight = numpy_helper.from_array(np.ones(4, np.float16), "w")
+    made = [helper.make_node(kind, inputs, [output], **facts) for kind, inputs, output, facts in nodes]
+    return model_of(nodes=made, weights=[weight])
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (model_of(), "fp32"),
+        (model_of([("inputs", HALF, ["batch", 3, 32, 32])]), "fp16"),
+        (model_of(outputs=[("logits", HALF, ["batch", 3])]), "fp16"),
+        (half_weight(("Cast", ["inputs"], "narrow", {"to": HALF}), ("Custom", ["narrow", "w"], "logits", {})), "fp16"),
+        (half_weight(("Custom", ["inputs", "w"], "logits", {})), "fp16"),
+        (half_weight(("Cast", ["w"], "wide", {"to": FLOAT}), ("Custom", ["inputs", "wide"], "logits", {})), "fp32"),
+        (
+            half_weight(
+                ("Constant", [], "c", {"value": numpy_helper.from_array(np.ones(4, np.float16))}),
+                ("Custom", ["inputs", "c"], "logits", {}),
+            ),
+            "fp16",
+        ),
+    ],
+    ids=["float32", "input", "output", "cast", "weight", "weight that is cast", "constant"],
+)
+def test_the_precision_is_that_of_what_computes(write, model, expected):
+    """A weight that is only kept in half and cast before its use rounds nothing."""
+    assert inspect(write(model)).precision == expected
+
+
 def test_weights_listed_among_the_inputs_are_no_inputs(write):
     """Files of the first ONNX releases list their weights among the inputs; sparse ones are weights too."""
     dense = numpy_helper.from_array(np.ones(4, np.float32), "dense")

@@ -80,6 +80,18 @@ def test_another_classifier(runner, classifier):
     assert "takes batches of 4 only, not 1 -> use --batch 4" in refused.err
 
 
+def test_a_file_in_half_precision_is_judged_at_that(runner, half):
+    """Both sides compute in it; no other precision is asked of it."""
+    done = runner.compare("--engine", "onnxruntime:cpu", "--model", half, "--inputs", "3")
+    assert done.code == AGREE, done.text
+    assert re.search(r"^reference  onnxruntime:cpu \d\S* at fp16, no graph optimisation$", done.out, re.MULTILINE)
+    assert done.out.splitlines()[-1] == "AGREE: onnxruntime:cpu and ONNX Runtime on 3 images at fp16"
+    refused = runner.compare("--engine", "onnxruntime:cpu", "--model", half, "--precision", "fp32")
+    assert refused.code == NOT_JUDGED
+    words = "the model's is in fp16 -> judge it at fp16, or give a file in fp32"
+    assert refused.err.splitlines()[-1].endswith(words)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

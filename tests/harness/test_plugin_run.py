@@ -80,6 +80,19 @@ def test_a_model_that_fixes_its_batch_is_judged(runner, classifier):
     assert "takes batches of 4 only, not 2 -> use --batch 4, or export it with a dynamic batch" in refused.out
 
 
+def test_a_file_in_half_precision_is_judged_at_that(runner, half):
+    """By both references, though the engine has other precisions; where these are named they are skipped."""
+    words = (f"{CONFORMANCE}/test_agreement.py", "--engine", "onnxruntime:cpu", f"--model={half}", "--batch", "1")
+    done = runner.pytest(*words)
+    assert done.code == 0, done.text
+    assert " | fp16 | batch 1\n" in done.out
+    assert re.search(r"\b2 passed in", done.out)
+    named = runner.pytest(*words, "--precision", "fp32,fp16,int8")
+    assert named.code == 0, named.text
+    assert re.search(r"\b2 passed, 4 skipped in", named.out)
+    assert "takes int8 from a file in fp32, and the model's is in fp16 -> judge it at fp16, or give" in named.out
+
+
 def test_no_colours_into_a_file(good):
     """Escape sequences belong on terminals."""
     assert "\x1b" not in good.text
