@@ -153,6 +153,23 @@ def test_probabilities_are_not_made_flat(laboratory, tmp_path):
     assert found.answers[0].name.startswith("class ")
 
 
+@pytest.mark.parametrize("said", [["batch", "classes", 1, 1], ["batch", 10, 1, 1], None])
+def test_classes_are_counted_in_the_scores(laboratory, tmp_path, said):
+    """The file may leave the count open, and may end in a convolution."""
+    weights = np.random.default_rng(0).standard_normal((10, 3, 8, 8)).astype(np.float32)
+    shapes = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 8, 8]),
+              helper.make_tensor_value_info("y", TensorProto.FLOAT, said)]  # fmt: skip
+    node = helper.make_node("Conv", ["x", "w"], ["y"])
+    graph = helper.make_graph([node], "conv", shapes[:1], shapes[1:], [numpy_helper.from_array(weights, "w")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "c.onnx")
+    case = Case("onnxruntime:cpu", ModelSpec(path=tmp_path / "c.onnx"), "fp32", 2)
+    images = laboratory.images(case.model, 2)
+    found = recognition.recognise_tensors(laboratory, case, ["one", "two"], images).recognitions
+    best = laboratory.run(case, images)["y"].reshape(2, 10).argmax(axis=1)
+    assert [one.answers[0].name for one in found] == [f"class {index}" for index in best]
+    assert [len(one.expected) for one in found] == [5, 5]
+
+
 @pytest.mark.parametrize(
     ("engine", "origin", "name"),
     [
