@@ -130,17 +130,19 @@ def test_imagenet_is_measured_kept_and_gone_on_with(runner, folder, tmp_path):
     assert re.search(r"of [12] images", third.out)
 
 
-def linear(path, batch):
-    """Write a network of one matrix, its weights beside it; return them."""
-    pixels, scores = ("x", TensorProto.FLOAT, [batch, 3, 8, 8]), ("y", TensorProto.FLOAT, [batch, 1000])
-    weights = np.random.default_rng(0).standard_normal((1000, 3 * 8 * 8)).astype(np.float32)
-    nodes = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("Gemm", ["flat", "w"], ["y"], transB=1)]
+def linear(path, batch, classes=1000, behind=()):
+    """Write a network of one matrix, its weights beside it; return them. Axes of length one may stand ``behind``."""
+    pixels = ("x", TensorProto.FLOAT, [batch, 3, 8, 8])
+    scores = ("y", TensorProto.FLOAT, [batch, classes, *(1 for _ in behind)])
+    weights = np.random.default_rng(0).standard_normal((classes, 3 * 8 * 8)).astype(np.float32)
+    nodes = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("Gemm", ["flat", "w"], ["s"], transB=1),
+             helper.make_node("Unsqueeze", ["s", "axes"], ["y"])]  # fmt: skip
     graph = helper.make_graph(
         nodes, "linear", [helper.make_tensor_value_info(*pixels)], [helper.make_tensor_value_info(*scores)],
-        [numpy_helper.from_array(weights, "w")],
+        [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.array(behind, np.int64), "axes")],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, path, save_as_external_data=True, location="weights", size_threshold=0)
+    onnx.save(model, path, save_as_external_data=True, location="weights")
     return weights
 
 
@@ -159,6 +161,31 @@ def test_a_model_that_fixes_its_batch_is_asked_in_such_batches(runner, folder, t
     assert "5 of 5 first answers are not ONNX Runtime's, and rounding does not explain them:" in done.out, done.text
     named = re.findall(r"  image (\S+): '.*' instead of '.*' needs an error of", done.out)
     assert len(set(named)) == 4  # in CI pytest repeats the message in its summary
+
+
+LINEAR = (ACCURACY, "--engine", "onnxruntime:cpu", "--precision", "fp32", "--batch", "2")
+
+
+def test_a_model_of_other_classes_is_no_measurement(runner, folder, tmp_path):
+    """One class more, as TensorFlow's exports have: both sides would be as wrong, and agree."""
+    linear(tmp_path / "linear.onnx", "batch", classes=1001)
+    words = (f"--model={tmp_path / 'linear.onnx'}", f"--imagenet={folder}", f"--cache-dir={tmp_path}")
+    done = runner.pytest(*LINEAR, *words)
+    assert done.code == 1
+    assert f"cannot judge: {folder}: the scores have the shape [2, 1001], the images 1000 classes -> give" in done.out
+    assert "Traceback" not in done.text
+
+
+def test_axes_of_length_one_behind_the_classes_are_dropped(runner, folder, tmp_path):
+    """As networks have them that end in a convolution; a wrong engine is explained for them too."""
+    linear(tmp_path / "linear.onnx", "batch", behind=(2, 3))
+    words = (*LINEAR, f"--model={tmp_path / 'linear.onnx'}", f"--imagenet={folder}")
+    done = runner.pytest(*words, f"--cache-dir={tmp_path / 'good'}")
+    assert done.code == 0, done.text
+    plugin = tmp_path / "turned_around.py"
+    plugin.write_text(FAULT.format(fault="changed = changed[:, ::-1]"))
+    done = runner.pytest(*words, f"--cache-dir={tmp_path / 'bad'}", plugin=plugin)
+    assert "5 of 5 first answers are not ONNX Runtime's, and rounding does not explain them:" in done.out, done.text
 
 
 def kept(cache):
