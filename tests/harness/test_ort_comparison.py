@@ -68,6 +68,21 @@ def test_what_only_fills_the_batch_may_not_be_wrong(runner):
     assert "image 1 is wrong, the other 1 of 2 agree" in done.out
 
 
+def test_images_are_made_when_they_are_needed(runner):
+    """Ten thousand at once would not fit; they are the same as before, one by one or in batches."""
+    counting = (
+        "import atexit\nfrom fixtures import pipeline\nmade, most = pipeline.synthetic_images, []\n"
+        "def counted(key, shape, *more):\n    most.append(shape[0])\n    return made(key, shape, *more)\n"
+        "pipeline.synthetic_images = counted\natexit.register(lambda: print('most', max(most)))\n"
+    )
+    single, batches = (
+        runner.python("-c", counting + off("pass"), *SMALL, "--inputs", "9", "--batch", size) for size in ("1", "2")
+    )
+    assert single.out.splitlines()[-1] == batches.out.splitlines()[-1] == "most 3", single.text  # of the floor
+    assert [row[3:5] for row in rows(single.out)] == [row[3:5] for row in rows(batches.out)]
+    assert len(rows(single.out)) == 9
+
+
 def test_another_classifier(runner, classifier):
     """Its own names, sizes and types; the batch that it fixes must be asked for."""
     done = runner.compare("--engine", "onnxruntime:cpu", "--model", classifier, "--batch", "4", "--inputs", "6")

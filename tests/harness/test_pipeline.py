@@ -1,5 +1,6 @@
 """The laboratory that all tests of a run share."""
 
+import numpy as np
 import pytest
 from onnx import TensorProto, helper, save
 
@@ -28,3 +29,11 @@ def test_a_program_that_cannot_be_had_is_asked_for_once(tmp_path, monkeypatch):
             with pytest.raises(ParseError, match="Unheard"):
                 laboratory.program(Case("onnxruntime:cpu", ModelSpec(path=tmp_path / "unheard.onnx"), "fp32", 1))
     assert len(asked) == 1
+
+
+def test_images_are_the_same_from_wherever_they_are_asked(laboratory):
+    """A later part is made alone."""
+    spec = ModelSpec("test_nfnet", size=(32, 32))
+    whole = laboratory.images(spec, 2, 6)
+    np.testing.assert_array_equal(laboratory.images(spec, 2, first=4), whole[4:])
+    np.testing.assert_array_equal(laboratory.images(spec, 2, 3, first=2), whole[2:5])
