@@ -3,12 +3,14 @@
 import contextlib
 import ctypes.util
 import os
+import signal
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from fixtures.engines import migraphx_c
+from fixtures.engines import capture, migraphx_c
+from fixtures.engines.capture import captured
 from fixtures.engines.migraphx_find import locate
 from fixtures.errors import EngineUnavailable
 from fixtures.plugin.policy import absent
@@ -153,8 +155,49 @@ def test_missing_library_is_an_oserror(tmp_path):
 
 def test_captured_output_is_given_back():
     """Text of the block is caught, file descriptor 2 works again after an exception."""
-    with contextlib.suppress(ZeroDivisionError), migraphx_c.captured(2) as text:
+    with contextlib.suppress(ZeroDivisionError), captured(2) as text:
         os.write(2, b"words of C++")
         raise ZeroDivisionError
     assert text.getvalue() == "words of C++"
     assert os.fstat(2)
+
+
+DIES = """
+import os
+from fixtures.engines.capture import captured
+with captured(2):
+    os.write(2, b'told as ever')
+with captured(1), captured(2):
+    os.write(2, b'last words')
+    {end}
+"""
+
+
+@pytest.mark.parametrize("end", ["os.abort()", "os.kill(os.getpid(), 9)", "os._exit(3)"])
+def test_a_process_that_ends_meanwhile_loses_no_words(runner, tmp_path, end):
+    """Debian's MIGraphX has its assertions on: what it says last is all that there is. No file is left of it."""
+    done = runner.python("-c", DIES.format(end=end), env={"TMPDIR": str(tmp_path)})
+    assert done.code in {-signal.SIGABRT, -signal.SIGKILL, 3}
+    assert done.err == "last words"
+    assert len(list(tmp_path.iterdir())) == 1  # of standard output
+
+
+def test_last_words_are_not_lost_in_pytests_own_capture(runner, tmp_path):
+    """That ends with the process too."""
+    plugin = tmp_path / "dying.py"
+    plugin.write_text(
+        "from fixtures.engines.onnxruntime_engine import OnnxRuntimeProgram\n"
+        f"OnnxRuntimeProgram.run = lambda self, feeds: exec({DIES.format(end='os.abort()')!r}, {{}})\n"
+    )
+    done = runner.small("tests/conformance/test_agreement.py", "--precision", "fp32", "--batch", "1", plugin=plugin)
+    assert done.code == -signal.SIGABRT
+    assert "last words" in done.err
+
+
+def test_without_a_shell_words_are_caught_all_the_same(monkeypatch):
+    """Only those of a process that ends are lost."""
+    monkeypatch.setattr(capture, "_watcher", capture.Watcher())
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: os.close(-1))
+    with captured(2) as text:
+        os.write(2, b"words")
+    assert text.getvalue() == "words"
