@@ -1,4 +1,4 @@
-"""MIGraphX as an engine, on the real one with its ref target; the GPU's device path on a stand-in for its memory."""
+"""MIGraphX as an engine, on the real one with its ref target."""
 
 import contextlib
 import sys
@@ -8,8 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from fixtures.engines import migraphx_device, migraphx_engine, migraphx_find
-from fixtures.engines.base import as_fed
+from fixtures.engines import migraphx_engine, migraphx_find
 from fixtures.errors import CompileError, EngineUnavailable, ModelError, ParseError, RunError, TreatmentError
 from fixtures.inputs import synthetic_images
 from fixtures.modelfile import data_path
@@ -18,7 +17,7 @@ from fixtures.nfnet.store import built_model
 from fixtures.pipeline import Laboratory
 from fixtures.plugin.policy import absent
 from fixtures.precisions import precision
-from fixtures.records import Case, Costs, EngineOptions, ModelSpec
+from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.truth.floors import CUT, arithmetic
 from fixtures.truth.oracle import Oracle
 
@@ -284,66 +283,6 @@ def test_megabytes_of_a_type_error_are_cut():
     error = RunError(migraphx_engine.reason(TypeError("run(): incompatible arguments " + "x" * 3_000_000)))
     assert len(str(error)) < 1000
     assert "characters]" in str(error)
-
-
-class DeviceApi:
-    """Device memory as the Python module documents it: what was not uploaded or downloaded does not mix."""
-
-    def __init__(self):
-        self.synchronised = 0
-
-    argument = staticmethod(np.asarray)
-    to_gpu = staticmethod(lambda array: ("device", array.copy()))
-    allocate_gpu = staticmethod(lambda shape: ("device", np.empty(shape)))
-    from_gpu = staticmethod(lambda held: held[1])
-
-    def gpu_sync(self):
-        """Count."""
-        self.synchronised += 1
-
-
-class DeviceModel:
-    """Doubles its input on the device; refuses host memory and missing output buffers."""
-
-    inputs = outputs = ()
-    facts = {}  # noqa: RUF012
-    costs = Costs()
-    closed = False
-
-    def get_parameter_shapes(self):
-        """As a program compiled with offload_copy=False has them."""
-        return {"inputs": (2,), "main:#output_0": (2,)}
-
-    def run(self, parameters):
-        """Only what lies on the device is taken."""
-        assert set(parameters) == {"inputs", "main:#output_0"}
-        assert all(held[0] == "device" for held in parameters.values())
-        parameters["main:#output_0"][1][:] = 2 * parameters["inputs"][1]
-        return [parameters["main:#output_0"]]
-
-    def checked(self, feeds):
-        """The host program's part."""
-        return {name: as_fed(array, "float32") for name, array in feeds.items()}
-
-    def named(self, results):
-        """Likewise."""
-        return {"logits": results[0]}
-
-    def close(self):
-        """Likewise."""
-        self.closed = True
-
-
-def test_device_program_uploads_runs_waits_and_downloads():
-    """Results are copies on the host, the device is waited for once a run, everything is freed."""
-    api, model = DeviceApi(), DeviceModel()
-    program = migraphx_device.DeviceProgram(api, model, model)
-    first = program.run({"inputs": np.array([1.0, 2.0])})["logits"]
-    second = program.run({"inputs": np.array([3.0, 4.0])})["logits"]
-    assert (first.tolist(), second.tolist()) == ([2, 4], [6, 8])
-    assert api.synchronised == 2
-    program.close()
-    assert model.closed
 
 
 def cut(values, bits):
