@@ -257,6 +257,17 @@ def test_python_module_is_served_by_the_same_adapter(engine, model, images, tmp_
     assert "migraphx" not in sys.modules
 
 
+def test_a_module_is_executed_once(tmp_path, monkeypatch):
+    """However many targets are asked of it: an extension module registers its types once a process."""
+    path = tmp_path / "migraphx.py"
+    path.write_text("runs = []\ndef get_target(name):\n    runs.append(name)\n    return runs\n")
+    found = migraphx_find.Found("python module", path, None, frozenset())
+    monkeypatch.setattr(migraphx_engine, "locate", lambda _: found)
+    first, second = (migraphx_engine.open_engine(target) for target in ("ref", "cpu"))
+    assert first._target is second._target
+    assert first._target == ["ref", "cpu"]
+
+
 def test_file_that_is_no_library_is_unavailable(tmp_path):
     """A named file that cannot be loaded: the loader's words and a cure."""
     path = tmp_path / "libmigraphx_c.so.3"
