@@ -1,5 +1,8 @@
 """Published weights from a hub on this machine: into a running case, once, and each fault in one clear line."""
 
+import contextlib
+import hashlib
+import os
 import re
 import signal
 import subprocess
@@ -12,9 +15,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fixtures.assets.hub import cached
+from fixtures.assets.hub import check as check_file
+from fixtures.errors import CacheError, SuiteError
 from fixtures.nfnet.store import built_model
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec
+from tests.harness.ordinary import ordinary_user
 
 ROOT = Path(__file__).parents[3]
 REPOSITORY = "timm/test_nfnet.r160_in1k"
@@ -315,6 +322,52 @@ def test_a_file_that_changes_in_the_cache(hub, tmp_path):
     path.write_bytes(bytes(body))
     assert "it was removed" in lines(hub, tmp_path)[0]
     assert not path.exists()
+
+
+def of_the_cache(folder, body=b"weights", name=None):
+    """A file as the hub's cache has it: a link to contents that are named by their checksum."""
+    blob = folder / (name or hashlib.sha256(body).hexdigest())
+    blob.write_bytes(body)
+    link = folder / "model.safetensors"
+    link.symlink_to(blob)
+    return link
+
+
+def test_a_note_that_cannot_be_written_is_only_slower(tmp_path):
+    """A file where notes should be."""
+    path = of_the_cache(tmp_path)
+    (tmp_path / "checked").touch()
+    for _ in range(2):
+        check_file(path, tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")
+@pytest.mark.parametrize("closed", ["blob", "folder"])
+def test_a_file_that_may_not_be_read_or_removed_is_named(closed):
+    """As in a cache that users share."""
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
+        folder = Path(name)
+        folder.chmod(0o555)
+        path = of_the_cache(folder, name="0" * 64)
+        path.chmod(0o000 if closed == "blob" else 0o444)
+        words = {"blob": ("CacheError", "cannot be read: Permission denied -> mend its permissions"),
+                 "folder": ("FileRefused", "it cannot be removed: Permission denied -> try again")}  # fmt: skip
+        with ordinary_user(), pytest.raises(SuiteError) as caught:
+            check_file(path, folder / "notes")
+        kind, text = words[closed]
+        assert type(caught.value).__name__ == kind
+        assert text in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")
+def test_a_cache_that_may_not_be_read_is_no_crash(monkeypatch):
+    """To some versions of Python it is empty, to others closed."""
+    with tempfile.TemporaryDirectory() as name:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", name)
+        (Path(name) / f"models--{REPOSITORY.replace('/', '--')}").mkdir()
+        Path(name).chmod(0o000)
+        with ordinary_user(), contextlib.suppress(CacheError):
+            assert cached(REPOSITORY) is None
 
 
 def test_a_killed_download_leaves_an_intact_cache(hub, weights, tmp_path):
