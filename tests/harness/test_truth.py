@@ -1,10 +1,14 @@
 """Truth and floors of a model: kept on disk by content, and near where real engines lie."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
-from fixtures.errors import CacheError, UsageError
+from fixtures.errors import UsageError
 from fixtures.modelfile import inspect
 from fixtures.precisions import BY_NAME as PRECISIONS
 from fixtures.precisions import precision
@@ -14,6 +18,7 @@ from fixtures.truth.floors import ARITHMETICS, CUT, CUT_CONSTANTS, NEAREST, arit
 from fixtures.truth.kept import kept, key_of
 from fixtures.truth.truth import Truth
 
+ROOT = Path(__file__).parents[2]
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
 
 
@@ -176,11 +181,24 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch, error):
     assert not list((tmp_path / "truth").iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    """With what to do."""
+def test_a_result_that_cannot_be_kept_is_not_lost(tmp_path):
+    """It took minutes; only the next one takes them again."""
     (tmp_path / "truth").touch()
-    with pytest.raises(CacheError, match=r"a result cannot be kept: .* -> choose another folder"):
-        kept(tmp_path, "key", lambda: {"y": np.ones(1)})
+    for value in (1, 2):
+        assert kept(tmp_path, "key", lambda value=value: {"y": np.full(1, value)})["y"] == value
+
+
+def test_a_full_disk_loses_no_result(tmp_path):
+    """Nor does it leave half a file."""
+    code = (
+        "import resource, signal, sys\nimport numpy as np\nfrom pathlib import Path\n"
+        "from fixtures.truth.kept import kept\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "print(kept(Path(sys.argv[1]), 'key', lambda: {'y': np.ones(10**5)})['y'].sum())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "100000.0\n", done.stderr
+    assert not list((tmp_path / "truth").iterdir())
 
 
 def test_a_key_depends_on_everything(tmp_path):
