@@ -3,6 +3,7 @@
 A faulty file plays the engine, ONNX Runtime runs it, the oracle has the right file.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,13 +16,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fixtures.explaining import explain_case
 from fixtures.locality.explain import explain
-from fixtures.locality.expose import exposed
+from fixtures.locality.expose import PREFIX, exposed
 from fixtures.locality.segments import element_types, read_flow, segments
 from fixtures.modelfile import inspect, read_header
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.truth.floors import arithmetic
 from fixtures.truth.oracle import Oracle
 
+ROOT = Path(__file__).parents[2]
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
 
 
@@ -229,6 +231,30 @@ def test_a_copy_comes_to_the_weights_of_a_model_in_the_cache(laboratory, tmp_pat
         assert (source.parent / "weights.bin").stat().st_nlink == 1
     assert (source.parent / "weights.bin").stat().st_ctime_ns == before.st_ctime_ns
     assert sorted(source.parent.iterdir()) == files
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_copies_of_killed_processes_are_swept(laboratory, tmp_path, beside):
+    """Only those that nobody can be using any more, and nothing else."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    source, kept = folder / "model.onnx", onnx.load(laboratory.model(SPEC).path)
+    onnx.save(kept, source, save_as_external_data=beside, location="weights.bin")
+    scratch = tmp_path / "locality"
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom fixtures.locality.expose import PREFIX, exposed\n"
+        "with exposed(Path(sys.argv[1]), ['stages.0.0'], {}, Path(sys.argv[2])):\n    os.kill(os.getpid(), 9)\n"
+    )
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", code, source, scratch], cwd=ROOT, check=False)
+    place = folder if beside else scratch
+    old, young = [path for path in place.iterdir() if path.name.startswith(PREFIX)]
+    os.utime(old, (0, 0))
+    os.utime(source, (0, 0))
+    with exposed(source, ["stages.0.0"], {}, scratch):
+        assert not old.exists()
+    assert young.exists()
+    assert source.exists()
 
 
 def test_a_report_shows_the_fault(laboratory, tmp_path):
