@@ -1,10 +1,15 @@
 """A run of the suite: what it says before and after, which cases it makes, and what a failure looks like."""
 
+import itertools
+import math
 import re
 from importlib import util
 
 import numpy as np
 import pytest
+
+from fixtures.plugin.ledger import Comparison
+from fixtures.plugin.terminal import worst_of_cases
 
 CONFORMANCE = "tests/conformance"
 SWAPPED = """
@@ -67,6 +72,23 @@ def test_the_summary_has_a_line_a_case(good):
     assert len(lines) == 4
     assert counts == {"fp32-b1": 15, "fp32-b2": 14, "fp16-b1": 15, "fp16-b2": 14}
     assert all(0 < float(units) < 48 for _, units, _ in lines)
+
+
+WORST_FIRST = {
+    "failed, no numbers": (math.nan, 40.0, False),
+    "failed by its numbers": (80.0, 40.0, False),
+    "failed by its answer": (1.0, 40.0, False),
+    "passed, nearly not": (30.0, 40.0, True),
+    "passed": (2.0, 40.0, True),
+}
+
+
+@pytest.mark.parametrize("rows", list(itertools.permutations(WORST_FIRST, 3)), ids=", ".join)
+def test_the_line_of_a_case_tells_its_worst_comparison(rows):
+    """In whatever order they came: what failed first, then what has no numbers, then the error nearest its limit."""
+    comparisons = [Comparison("engine", "case", *WORST_FIRST[row]) for row in rows]
+    (worst,) = worst_of_cases(comparisons)
+    assert worst == (comparisons[rows.index(min(rows, key=list(WORST_FIRST).index))], 3)
 
 
 def test_a_model_that_fixes_its_batch_is_judged(runner, classifier):
