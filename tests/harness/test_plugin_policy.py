@@ -66,9 +66,12 @@ def test_a_skipped_case_names_its_reason(runner):
 
 
 def test_runs_that_do_not_compare_are_left_alone(runner):
-    """Benchmarks alone, or tests of the suite itself, need no comparison."""
+    """Benchmarks alone, or tests of the suite itself, need no comparison; nor does a test by the name of its folder."""
     assert runner.small("tests/performance", "--precision", "fp32", "--batch", "1").code == 0
     assert runner.pytest("tests/harness/test_variants.py").code == 0
+    opened = runner.small("tests/conformance/test_engines.py")
+    assert opened.code == 0, opened.text
+    assert "nothing was compared" not in opened.out
 
 
 @pytest.fixture(scope="module")
