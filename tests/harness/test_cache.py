@@ -7,6 +7,8 @@ import sys
 import tempfile
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 from filelock import FileLock
 from onnx import numpy_helper
 
-from fixtures.cache import FOLDER, VARIABLE, cache_folder, locked
+from fixtures.cache import FOLDER, VARIABLE, cache_folder, locked, whole_folder
 from fixtures.errors import CacheError, ModelError, UsageError
 from fixtures.modelfile import data_path
 from fixtures.nfnet import onnxfile, store
@@ -24,7 +26,7 @@ from fixtures.nfnet.onnxfile import write_model
 from fixtures.nfnet.store import built_model
 from fixtures.nfnet.weights import SeededWeights
 from fixtures.precisions import precision
-from fixtures.records import ModelSpec
+from fixtures.records import LONGEST_NAME, Case, ModelSpec, file_name
 from tests.harness.ordinary import ordinary_user
 
 ROOT = Path(__file__).parents[2]
@@ -280,7 +282,7 @@ CHILD = """
     from pathlib import Path
     from fixtures.nfnet import store
     from fixtures.precisions import precision
-    from fixtures.records import ModelSpec
+    from fixtures.records import LONGEST_NAME, Case, ModelSpec, file_name
 
     def slowly(graph, path, *args, **kwargs):
         print("wrote", flush=True)
@@ -341,3 +343,46 @@ def test_a_process_killed_while_it_writes_does_no_harm(tmp_path):
     onnx.checker.check_model(onnx.load(path))
     assert models(tmp_path) == [path]
     assert not leftovers(tmp_path)
+
+
+# ---- folders that are written at once, and their names
+
+
+def test_folders_written_at_once_do_not_mix(tmp_path):
+    """The one that stays is whole, and nothing is left beside it."""
+    target = tmp_path / "reports" / "report"
+
+    def write(writer):
+        for _ in range(20):
+            with whole_folder(target) as made:
+                for part in "abc":
+                    (made / part).write_text(str(writer))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert len({(target / part).read_text() for part in "abc"}) == 1
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_folder_takes_the_place_of_what_was_there(tmp_path):
+    """Of a fuller folder and of a file; one that was not filled to the end takes no place."""
+    target = tmp_path / "report"
+    target.touch()
+    for name in ("old", "new"):
+        with whole_folder(target) as made:
+            (made / name).touch()
+    with suppress(ZeroDivisionError), whole_folder(target) as made:
+        (made / "half").touch()
+        1 / 0  # noqa: B018
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_names_of_files_fit_file_systems(tmp_path):
+    """Short ones stay readable, long ones stay different."""
+    assert Case("migraphx:ref", SPEC, "fp16", 2).file_name == "migraphx_ref-test_nfnet@32-fp16-b2"
+    assert file_name("a/test.py::test_x[one two*'é]") == "a_test.py_test_x_one_two"
+    long = [file_name("x" * 300 + end) for end in "ab"]
+    assert len(set(long)) == 2
+    assert {len(name) for name in long} == {LONGEST_NAME}
+    (tmp_path / f"{long[0]}-block").mkdir()

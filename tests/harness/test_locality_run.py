@@ -36,6 +36,23 @@ def test_a_failure_names_its_block_and_the_report(runner, tmp_path):
     assert {path.name for path in folder.iterdir()} == {"block.onnx", "data.npz", "repro.py", "README.txt"}
 
 
+def test_every_test_leaves_its_own_behind(runner, tmp_path):
+    """Also where several of one function fail on one case."""
+    done = runner.small("tests/conformance/test_isolation.py", "--precision", "fp32", "--batch", "1", "-k",
+                        "plain and (saturated or stripes)", plugin=faulty(tmp_path, "spoiled_plainly"))  # fmt: skip
+    assert done.code == 1
+    saved = set(re.findall(r"saved: +(\S+)$", done.out, re.MULTILINE))
+    reports = set(re.findall(r"bug report: (\S+)$", done.out, re.MULTILINE))
+    for kind in ("saturated", "stripes"):
+        case = f"test_plain_images_agree_with_the_oracle_onnxruntime_cpu-test_nfnet@64-fp32-b1-{kind}"
+        name = f"tests_conformance_test_isolation.py_{case}"
+        assert {Path(path).name for path in saved if kind in path} == {f"{name}.npz"}
+        (folder,) = (Path(path) for path in reports if kind in path)
+        assert folder.name == f"{name}-block"
+        assert {path.name for path in folder.iterdir()} == {"block.onnx", "data.npz", "repro.py", "README.txt"}
+    assert not list(folder.parent.glob("*.tmp"))
+
+
 def test_what_cannot_be_explained_hides_nothing(runner, tmp_path):
     """The failure is told, with the reason why its block is not."""
     done = runner.small(PLACE, *ORACLE, plugin=faulty(tmp_path, "spoiled_twice", REFUSE))
