@@ -146,7 +146,8 @@ def _compare(options: argparse.Namespace) -> int:
 
     case, cache = _case(options), cache_folder(options.cache_dir)
     programs = None if options.no_program_cache else Programs.of_cache(cache)
-    with Laboratory(cache, options.migraphx, Calibration(options.calibration), programs) as laboratory:
+    calibrating, threads = Calibration(options.calibration), options.threads
+    with Laboratory(cache, options.migraphx, calibrating, programs, threads) as laboratory:
         engine = laboratory.engine(case.engine)
         reason = laboratory.unsupported(case)
         if reason:

@@ -222,14 +222,14 @@ def test_answers_are_kept_by_all_that_they_depend_on(runner, folder, tmp_path):
 
 
 def test_another_engine_is_asked_anew(runner, folder, tmp_path):
-    """Of the same version: what decides its answers besides, such as a setting, is part of their name."""
+    """Of the same version: what decides its answers besides, such as a setting or threads, is part of their name."""
     words = (*PHOTOGRAPHS, f"--imagenet={folder}", f"--cache-dir={tmp_path / 'cache'}")
     counts = []
-    for settings in ({}, {}, {"ORT_X": "1"}):
-        done = runner.pytest(*words, env=settings)
+    for settings, more in (({}, ()), ({}, ()), ({"ORT_X": "1"}, ()), ({}, ("--threads", "3"))):
+        done = runner.pytest(*words, *more, env=settings)
         assert done.code == 0, done.text
         counts.append(len(kept(tmp_path / "cache")))
-    assert counts == [2, 2, 4]
+    assert counts == [2, 2, 4, 6]  # ONNX Runtime's as the reference too
 
 
 def test_an_engine_that_cannot_say_what_it_is_has_no_answers_kept(runner, folder, tmp_path):

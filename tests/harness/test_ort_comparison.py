@@ -83,6 +83,20 @@ def test_images_are_made_when_they_are_needed(runner):
     assert len(rows(single.out)) == 9
 
 
+def test_threads_are_those_of_both_sides(runner):
+    """The reference takes no more than were given."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport ort_comparison\n"
+        "from fixtures.engines.onnxruntime_engine import OnnxRuntimeEngine as Engine\nreal = Engine._session\n"
+        "def made(self, source, level, threads, *rest, **more):\n"
+        "    print('session', level, threads)\n    return real(self, source, level, threads, *rest, **more)\n"
+        "Engine._session = made\nsys.exit(ort_comparison.main(sys.argv[1:]))"
+    )
+    done = runner.python("-c", code, *SMALL, "--inputs", "1", "--threads", "3")
+    assert done.code == AGREE, done.text
+    assert sorted(re.findall(r"^session (.*)$", done.out, re.MULTILINE)) == ["all 3", "disable 3"]
+
+
 def test_another_classifier(runner, classifier):
     """Its own names, sizes and types; the batch that it fixes must be asked for."""
     done = runner.compare("--engine", "onnxruntime:cpu", "--model", classifier, "--batch", "4", "--inputs", "6")

@@ -200,6 +200,23 @@ def test_nothing_is_lost_when_interrupted(runner, tmp_path):
     assert re.search(r"^pass onnxruntime:cpu-test_nfnet@64-fp32-b2", done.out, re.MULTILINE)
 
 
+def test_threads_are_those_of_both_sides(runner, tmp_path):
+    """The reference takes no more than were given."""
+    plugin = tmp_path / "counting_threads.py"
+    plugin.write_text(
+        "from fixtures.engines.onnxruntime_engine import OnnxRuntimeEngine as Engine\n"
+        "real = Engine._session\n"
+        "def made(self, source, level, threads, *rest, **more):\n"
+        "    print('session', level, threads)\n"
+        "    return real(self, source, level, threads, *rest, **more)\n"
+        "Engine._session = made\n"
+    )
+    done = runner.small("tests/conformance/test_agreement.py", "-k", "onnxruntime", "--precision", "fp32", "--batch",
+                        "1", "--threads", "3", "-s", plugin=plugin)  # fmt: skip
+    assert done.code == 0, done.text
+    assert sorted(re.findall(r"session (\w+ \d+)$", done.out, re.MULTILINE)) == ["all 3", "disable 3"]
+
+
 def test_collecting_loads_no_engine(runner, tmp_path):
     """--collect-only is quick and safe: no runtime is imported."""
     plugin = tmp_path / "looking.py"
