@@ -237,12 +237,12 @@ def _introduction(laboratory: Laboratory, case: Case, version: str) -> Iterator[
     yield f"reference  {REFERENCE} {version} at {own}, no graph optimisation"
 
 
-def _explain(laboratory: Laboratory, case: Case, images: Any) -> None:
+def _explain(laboratory: Laboratory, case: Case, images: Any, failing: tuple[int, ...]) -> None:
     """Print where it goes wrong; that it cannot be said changes no answer."""
     from fixtures.explaining import explain_case
 
     try:
-        found = explain_case(laboratory, case, images)
+        found = explain_case(laboratory, case, images, failing=failing)
     except Exception as error:  # noqa: BLE001 - the comparison itself is what must be told
         print(f"first wrong block: could not be explained: {error or type(error).__name__}")
         return
@@ -265,7 +265,7 @@ def _recognise(laboratory: Laboratory, case: Case, places: list[Path], *, explai
     if first:
         print(first.message(laboratory.blame(case, first.images, first.actual, first.expected)))
     if explain:
-        _explain(laboratory, case, images)
+        _explain(laboratory, case, images, first.verdict.failing_images if first else ())
     return failed, count
 
 
@@ -293,7 +293,7 @@ def _compare_images(laboratory: Laboratory, case: Case, count: int, *, explain: 
     if first:
         print(failure_message(first, reference=laboratory.reference_name(case.model), fault=fault))
     if explain:
-        _explain(laboratory, case, suspect)
+        _explain(laboratory, case, suspect, first.failing_images if first else ())
     return failed, count
 
 

@@ -15,9 +15,9 @@ PLAIN = {
 }
 
 
-def others(outputs, spoiled):
-    """Rows of all images but one."""
-    return {name: np.delete(array, spoiled, axis=0) for name, array in outputs.items()}
+def only(outputs, rows):
+    """Those rows of all outputs."""
+    return {name: array[rows] for name, array in outputs.items()}
 
 
 @pytest.mark.batched
@@ -27,8 +27,9 @@ def test_a_spoiled_image_leaves_the_others_alone(check, laboratory, case, kind):
     images = laboratory.images(case.model, case.batch)
     spoiled = images.copy()
     spoiled[case.batch // 2] = EXTREMES[kind]
-    actual, expected = (others(check.run(given), case.batch // 2) for given in (spoiled, images))
-    check.agrees(actual, expected, reference="the same engine without the spoiled image", images=spoiled)
+    others = [image for image in range(case.batch) if image != case.batch // 2]
+    actual, expected = (only(check.run(given), others) for given in (spoiled, images))
+    check.agrees(actual, expected, reference="the same engine without the spoiled image", images=spoiled, rows=others)
 
 
 @pytest.mark.batched

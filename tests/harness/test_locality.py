@@ -14,6 +14,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from fixtures import explaining
+from fixtures.engines.onnxruntime_engine import OnnxRuntimeProgram
 from fixtures.explaining import explain_case
 from fixtures.locality.explain import explain
 from fixtures.locality.expose import PREFIX, exposed
@@ -188,6 +190,47 @@ def test_a_clean_engine_is_not_accused(laboratory, precision, level):
     assert found.folder is None
     assert found.summary.startswith("no block is off: 10 were looked at")
     assert found.nodes
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """The engine gives zeros for the last of four images, and for an image whose first pixel is 7; what it was fed."""
+    fed, real = [], OnnxRuntimeProgram.run
+
+    def spoilt(self, feeds):
+        (images,) = feeds.values()
+        fed.append(images)
+        good = np.array([index != 3 and image.flat[0] != 7 for index, image in enumerate(images)])
+        return {name: array * good.reshape(-1, *[1] * (array.ndim - 1)) for name, array in real(self, feeds).items()}
+
+    monkeypatch.setattr(OnnxRuntimeProgram, "run", spoilt)
+    return fed
+
+
+def test_the_images_that_fail_are_looked_at(laboratory, given):
+    """Not the first of the batch, which are right."""
+    case = Case("onnxruntime:cpu", SPEC, "fp32", 4)
+    assert explain_case(laboratory, case).clean
+    found = explain_case(laboratory, case, failing=(3,))
+    assert found.first == "stem.conv1", found.table()
+    assert "looked at: image 3 of a batch of 4\n" in (Path(found.folder) / "README.txt").read_text()
+    assert {len(batch) for batch in given} == {4}
+
+
+def test_of_a_large_batch_the_images_that_fail_are_given_alone(laboratory, given, monkeypatch):
+    """And that is said: what only their place in the batch makes wrong is right there."""
+    monkeypatch.setattr(explaining, "WHOLE_BATCH", 0)
+    case = Case("onnxruntime:cpu", SPEC, "fp32", 4)
+    images = laboratory.images(SPEC, 4).copy()
+    assert explain_case(laboratory, case, images, failing=(2, 3)).clean
+    images[2].flat[0] = 7
+    found = explain_case(laboratory, case, images, failing=(2, 3))
+    assert found.first == "stem.conv1", found.table()
+    said = "the engine was given images 2, 3 alone: the batch of 4 is too large to show its tensors"
+    assert found.summary.endswith(said)
+    assert said in (Path(found.folder) / "README.txt").read_text()
+    assert all(np.array_equal(batch[1:], images[3:]) for batch in given)
+    assert "alone" not in explain_case(laboratory, case, images[:2]).summary
 
 
 def test_segments_are_blocks_and_runs(laboratory):

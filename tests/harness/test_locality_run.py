@@ -3,6 +3,12 @@
 import re
 from pathlib import Path
 
+import pytest
+from PIL import Image
+
+from tests.harness.conftest import SMALL
+from tests.harness.off import off
+
 FAULTY = """
 from fixtures.engines.onnxruntime_engine import OnnxRuntimeProgram
 real = OnnxRuntimeProgram.run
@@ -34,6 +40,38 @@ def test_a_failure_names_its_block_and_the_report(runner, tmp_path):
     assert line.startswith(("logits (its node ", "stages.2.0"))
     folder = Path(line.rpartition("bug report: ")[2])
     assert {path.name for path in folder.iterdir()} == {"block.onnx", "data.npz", "repro.py", "README.txt"}
+
+
+LAST = """
+import numpy as np
+from fixtures.engines.onnxruntime_engine import OnnxRuntimeProgram
+real = OnnxRuntimeProgram.run
+def run(self, feeds):
+    results = real(self, feeds)
+    if self.facts["graph_optimization"] != "disable" and {when}:
+        results = {{name: np.where((np.arange(len(array)) == 3).reshape(-1, *[1] * (array.ndim - 1)), 0, array)
+                   for name, array in results.items()}}
+    return results
+OnnxRuntimeProgram.run = run
+"""
+
+
+@pytest.mark.parametrize(
+    ("test", "when"),
+    [
+        ("test_agreement.py::test_agrees_with_the_oracle", "True"),
+        ("test_isolation.py::test_a_spoiled_image_leaves_the_others_alone", "np.float32(1e30) in feeds['inputs']"),
+    ],
+    ids=["all images", "all but the spoiled one"],
+)
+def test_the_image_that_fails_is_explained(runner, tmp_path, test, when):
+    """The last of four, by its number in the batch that the engine was given."""
+    plugin = tmp_path / "last_lost.py"
+    plugin.write_text(LAST.format(when=when))
+    done = runner.small(f"tests/conformance/{test}", "--precision", "fp32", "--batch", "4", plugin=plugin)
+    assert done.code == 1
+    (folder,) = set(re.findall(r"first wrong block: stem.conv1 .*; bug report: (.*)$", done.out, re.MULTILINE))
+    assert "looked at: image 3 of a batch of 4\n" in (Path(folder) / "README.txt").read_text()
 
 
 def test_every_test_leaves_its_own_behind(runner, tmp_path):
@@ -121,3 +159,17 @@ def test_the_comparison_explains(runner):
                           "1", "--explain")  # fmt: skip
     assert done.code == 0, done.text
     assert "first wrong block: no block is off: 10 were looked at" in done.out
+
+
+def test_the_comparison_explains_the_image_that_fails(runner, tmp_path):
+    """The last of four random ones, and of a folder."""
+    for number, colour in enumerate(("red", "green", "blue", "white")):
+        Image.new("RGB", (80, 80), colour).save(tmp_path / f"{number}.png")
+    code = off(
+        "results.update({name: array * (np.arange(len(array)) != 3).reshape(-1, *[1] * (array.ndim - 1)) "
+        "for name, array in results.items()})"
+    ).replace("import sys", "import sys\nimport numpy as np", 1)
+    for which in (("--inputs", "4"), ("--images", tmp_path)):
+        done = runner.python("-c", code, *SMALL, "--batch", "4", "--explain", *which)
+        assert done.code == 1, done.text
+        assert "first wrong block: stem.conv1 " in done.out
