@@ -6,6 +6,7 @@ A faulty file plays the engine, ONNX Runtime runs it, the oracle has the right f
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -366,6 +367,22 @@ def test_a_fault_that_vanishes_is_said_to_vanish(laboratory):
                     case_id="fused", scratch=laboratory.cache / "scratch")  # fmt: skip
     assert (found.first, found.node) == ("stages.1.0", None)
     assert "the fault is in how the engine fuses it" in found.summary
+
+
+def test_a_block_that_the_engine_does_not_show_is_not_clean(laboratory):
+    """It is named; the others are looked at."""
+
+    def shy(path, images):
+        return {name: array for name, array in run(path, images).items() if name != "stages.1.0"}
+
+    file = laboratory.model(SPEC).path
+    found = explain(shy, file, Oracle(file), laboratory.images(SPEC, 1), arithmetic("fp32", "nearest"),
+                    case_id="shy", scratch=laboratory.cache / "scratch", deep=False)  # fmt: skip
+    assert (found.first, found.unseen, found.clean) == (None, 0, False)
+    assert {*(row.name for row in found.segments), *found.hidden} == {part.output for part in segments(read_flow(file))}
+    assert found.hidden == ("stages.2.0",)  # whose input it is
+    assert "; stages.2.0 cannot be looked at: " in found.summary
+    assert "; a, b, c and 2 more cannot be looked at: " in replace(found, hidden=tuple("abcde")).summary
 
 
 def test_blocks_alone(laboratory):

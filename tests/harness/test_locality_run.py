@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from tests.harness.conftest import SMALL
@@ -151,6 +154,27 @@ def test_out_of_time_is_not_off(runner, tmp_path):
     assert "disagrees" not in done.out
     assert "bug report" not in done.out
     assert re.search(r"see it again: pytest .* --explain always --explain-seconds 77", done.out)
+
+
+@pytest.mark.parametrize(("blocks", "code", "shown"), [(0, 6, ""), (1, 0, r"of \S+ floors  1 comparisons")])
+def test_what_cannot_be_looked_at_is_not_judged(runner, tmp_path, blocks, code, shown):
+    """The test is skipped with the reason; what was looked at counts, and where nothing was the run is no success."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["made"], name="conv"),
+        helper.make_node("Gelu", ["made" if blocks else "x"], ["bent"], name="gelu", domain="com.microsoft"),
+        helper.make_node("Conv", ["bent", "w"], ["y"], name="last"),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, 8, 8]) for name in "xy"]
+    weights = numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "w")
+    graph = helper.make_graph(nodes[1 - blocks :], "others", ends[:1], ends[1:], [weights])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "others.onnx")
+    done = runner.pytest("tests/conformance/test_locality.py", "--engine", "onnxruntime:cpu", "--precision", "fp32",
+                         "--batch", "1", f"--model={tmp_path / 'others.onnx'}")  # fmt: skip
+    assert "1 skipped" in done.out, done.text
+    assert re.search(r"not judged block by block: no block .*; gelu, last cannot be looked at: ONNX ", done.out)
+    assert done.code == code
+    assert re.search(shown, done.out)
 
 
 def test_the_comparison_explains(runner):

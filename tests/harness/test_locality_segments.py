@@ -177,3 +177,75 @@ def test_no_block_is_accused_of_the_order_of_a_long_sum(tmp_path, kind):
 
     assert told_of(1).clean
     assert told_of(1.001).node == "means"
+
+
+OTHERS = {
+    "an operator of others first": (
+        [
+            helper.make_node("Gelu", ["x"], ["bent"], name="gelu", domain="com.microsoft"),
+            helper.make_node("MatMul", ["bent", "w"], ["made"], name="dense"),
+            helper.make_node("MatMul", ["made", "w"], ["y"], name="denser"),
+        ],
+        0, ("gelu", "dense", "denser"),
+    ),
+    "one behind a block": (
+        [
+            helper.make_node("MatMul", ["x", "w"], ["made"], name="dense"),
+            helper.make_node("Gelu", ["made"], ["bent"], name="gelu", domain="com.microsoft"),
+            helper.make_node("MatMul", ["bent", "w"], ["y"], name="denser"),
+        ],
+        1, ("gelu", "denser"),
+    ),
+    "whole numbers": (
+        [
+            helper.make_node("MatMul", ["x", "w"], ["made"], name="dense"),
+            helper.make_node("QuantizeLinear", ["made", "step"], ["steps"], name="there"),
+            helper.make_node("DequantizeLinear", ["steps", "step"], ["y"], name="back"),
+        ],
+        1, ("back",),
+    ),
+    "an answer that is a number": (
+        [
+            helper.make_node("MatMul", ["x", "w"], ["y"], name="dense"),
+            helper.make_node("ArgMax", ["y"], ["answer"], name="answer", axis=1),
+        ],
+        1, (),
+    ),
+    "sizes": (
+        [
+            helper.make_node("Shape", ["x"], ["shape"], name="shape"),
+            helper.make_node("Cast", ["shape"], ["sizes"], name="sizes", to=TensorProto.FLOAT),
+            helper.make_node("ReduceMax", ["sizes"], ["most"], name="most", keepdims=0),
+            helper.make_node("MatMul", ["x", "w"], ["made"], name="dense"),
+            helper.make_node("Div", ["made", "most"], ["y"], name="scaled"),
+        ],
+        1, (),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_cannot_be_looked_at_is_named(tmp_path, kind):
+    """Nodes that images reach only by tensors of no known type or of whole numbers: the rest alone is not clean."""
+    nodes, blocks, hidden = OTHERS[kind]
+    path = saved(tmp_path / "model.onnx", nodes, (["n", 3], ["n", 3]), {"w": (3, 3), "step": ()})
+    model = onnx.load(path)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, path)
+    assert read_flow(path, 2).hidden == hidden
+    images = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
+
+    def engine(file, images):
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        names = [value.name for value in session.get_outputs()]
+        return dict(zip(names, session.run(names, {"x": images}), strict=True))
+
+    found = explain(engine, path, Oracle(path), images, arithmetic("fp32", "nearest"), case_id="",
+                    scratch=tmp_path / "scratch")  # fmt: skip
+    assert len(found.segments) == blocks
+    assert found.first is None
+    assert found.unseen == 0
+    assert found.clean == (not hidden)
+    said = f"; {', '.join(hidden)} cannot be looked at: ONNX does not know the types of tensors there or before"
+    assert (said in found.summary) == bool(hidden)
+    assert found.summary.startswith(f"no block is off: {blocks} were looked at" if blocks else "no block was looked at")
