@@ -14,7 +14,16 @@ from fixtures.precisions import BY_NAME as PRECISIONS
 from fixtures.precisions import precision
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.truth import kept as keeping
-from fixtures.truth.floors import ARITHMETICS, CUT, CUT_CONSTANTS, NEAREST, arithmetic, other_ways, relative_errors
+from fixtures.truth.floors import (
+    ARITHMETICS,
+    CUT,
+    CUT_CONSTANTS,
+    NEAREST,
+    arithmetic,
+    other_ways,
+    poorest_order,
+    relative_errors,
+)
 from fixtures.truth.kept import kept, key_of
 from fixtures.truth.truth import Truth
 
@@ -109,6 +118,59 @@ def test_a_lucky_floor_accuses_no_engine(laboratory, probabilities):
     assert own >= precision("fp32").unit_roundoff
     wrong = {name: values * (1 + 10 * max(own, budget.floor)) for name, values in exact.items()}
     assert laboratory.judge(case, wrong, exact, budget, images).stage == "numbers"
+    assert not laboratory.truth(probabilities).averages
+
+
+@pytest.fixture
+def averaging(tmp_path):
+    """A convolution and the average of each of its channels, of a size that ONNX Runtime has in blocks of its own."""
+    weights = np.random.default_rng(0).standard_normal((32, 3, 3, 3)).astype(np.float32) / 5
+    nodes = [
+        helper.make_node("Conv", ["inputs", "w"], ["made"]),
+        helper.make_node("GlobalAveragePool", ["made"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["answers"]),
+    ]
+    ends = [("inputs", ["batch", 3, 16, 16]), ("answers", ["batch", 32])]
+    given, made = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in ends)
+    graph = helper.make_graph(nodes, "averages", [given], [made], [numpy_helper.from_array(weights, "w")])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "means.onnx")
+    return ModelSpec(None, tmp_path / "means.onnx", (16, 16))
+
+
+RED = np.array([2.2489, -2.0357, -1.8044], np.float32).reshape(1, 3, 1, 1) * np.ones((1, 3, 16, 16), np.float32)
+
+
+def test_no_engine_is_accused_of_the_order_of_an_average(laboratory, averaging):
+    """Value after value errs to one side where all are alike: right, and ONNX Runtime does so; wrong is wrong still."""
+    case, truth, row = (
+        Case("onnxruntime:cpu", averaging, "fp32", 1),
+        laboratory.truth(averaging),
+        arithmetic("fp32", NEAREST),
+    )
+    exact, running = truth.outputs(RED), truth.outputs(RED, poorest_order(row))
+    poorest = laboratory.judge(case, running, exact, images=RED)
+    assert poorest.passed
+    assert poorest.units > poorest.budget.units  # so that nothing else excuses it
+    assert laboratory.judge(case, laboratory.run(case, RED), laboratory.reference(averaging, RED), images=RED).passed
+    assert "neither alone" in laboratory.blame(case, RED, running, exact)
+    (own,) = truth.usual_floors(RED, row, 9, poorest=True)
+    wrong = {name: values * (1 + 10 * own) for name, values in exact.items()}
+    assert laboratory.judge(case, wrong, exact, images=RED).stage == "numbers"
+
+
+def test_the_order_of_an_average_excuses_nothing_else(laboratory, averaging):
+    """Not another image of the batch by as much, and nothing where numbers pass."""
+    case, truth = Case("onnxruntime:cpu", averaging, "fp32", 2), laboratory.truth(averaging)
+    images = np.concatenate([RED, laboratory.images(averaging, 1)])
+    exact, running = truth.outputs(images), truth.outputs(images, poorest_order(arithmetic("fp32", NEAREST)))
+    found = laboratory.judge(case, running, exact, images=images)
+    assert found.passed
+    red, other = (found.budget.allows(image) for image in range(2))
+    assert other < red
+    between = 1 + (red + other) / 2
+    moved = {name: np.stack([running[name][0], values[1] * between]) for name, values in exact.items()}
+    assert laboratory.judge(case, moved, exact, images=images).failing_images == (1,)
+    assert laboratory.judge(case, exact, exact, images=images).budget == laboratory.budget(case)
 
 
 def test_every_precision_has_every_arithmetic():
