@@ -8,6 +8,7 @@ import pytest
 
 from fixtures.errors import SpeedError
 from fixtures.speed import baseline, thresholds
+from fixtures.speed.ab import LAUNCHES
 from fixtures.speed.gate import (
     INCONCLUSIVE,
     NOT_SLOWER,
@@ -185,16 +186,28 @@ def test_a_launch_that_does_not_agree_makes_it_inconclusive():
     assert judge_launches([launch(1.0) for _ in range(4)], LIMIT).outcome == NOT_SLOWER
 
 
+@pytest.mark.parametrize("count", [5, LAUNCHES])
 @pytest.mark.parametrize(("slower", "least", "most"), [(1.0, 0, 2), (1.05, 90, 100)])
-def test_processes_that_land_in_two_kinds_of_memory(slower, least, most):
+def test_processes_that_land_in_two_kinds_of_memory(slower, least, most, count):
     """Three percent apart by chance, as the whole life of a process: of one launch a quarter would be called slower."""
+    assert least <= called_slower(slower, count, noise=0.02, kinds=0.03) <= most
+
+
+@pytest.mark.parametrize(("slower", "least", "most"), [(1.0, 0, 1), (1.05, 95, 100)])
+def test_launches_that_only_noise_tells_apart(slower, least, most):
+    """By three percent: some of ten then seem faster where all are slower by five."""
+    assert least <= called_slower(slower, LAUNCHES, noise=0.15) <= most
+
+
+def called_slower(slower, launches, noise, kinds=0.0):
+    """How many of 100 times, for 600 pairs from so many launches."""
     called = 0
     for seed in range(100):
         random = np.random.default_rng(seed)
-        kinds = 1 + 0.03 * random.integers(0, 2, (5, 2, 1))
-        blocks = kinds * np.exp(0.02 * random.standard_normal((5, 2, 120)))
+        places = 1 + kinds * random.integers(0, 2, (launches, 2, 1))
+        blocks = places * np.exp(noise * random.standard_normal((launches, 2, 600 // launches)))
         called += judge_launches([(slower * new, old) for new, old in blocks], LIMIT).outcome == SLOWER
-    assert least <= called <= most
+    return called
 
 
 def test_the_limits_are_a_table():
