@@ -375,17 +375,19 @@ def test_a_run_that_compared_nothing_is_not_saved(runner, storage):
 
 
 def test_other_settings_of_an_engine_are_told_of_a_run_that_passes(runner, storage):
-    """Whoever reads the verdict must know that it is of two different things."""
+    """Whoever reads the verdict must know that it is of two different things; another model may have the same name."""
 
     def change(saved):
         scaled(100)(saved)
         for row in saved["benchmarks"]:
             row["extra_info"]["facts"]["intra_op_threads"] = "99"
+            row["extra_info"]["model_sha256"] = "abc"
 
     rewrite(storage, change)
     done = run(runner, storage, "--speed-gate=before", batch="1,2")
     assert done.code == 0, done.text
     assert done.out.count("differs: engine's intra_op_threads: 99 there, ") == 1
+    assert len(re.findall(r"differs: model: abc there, [0-9a-f]{64} here", done.out)) == 1
 
 
 def test_the_history_of_the_saved_runs_is_shown(runner, storage):

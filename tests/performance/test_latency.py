@@ -10,8 +10,8 @@ def described(laboratory, case, program, figures):
     return {
         "engine": case.engine, "version": laboratory.engine(case.engine).version, "model": case.model.label,
         "variant": case.model.variant, "precision": case.precision, "batch": case.batch, "facts": program.facts,
-        "costs": lambda: figures.costs(program), "multiply_adds": laboratory.model(case.model).macs,
-        "roofline": lambda: figures.roofline(program),
+        "multiply_adds": laboratory.model(case.model).macs, "model_sha256": figures.model_sha256,
+        "costs": lambda: figures.costs(program), "roofline": lambda: figures.roofline(program),
     }  # fmt: skip
 
 
