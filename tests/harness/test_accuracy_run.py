@@ -172,7 +172,7 @@ def test_a_model_of_other_classes_is_no_measurement(runner, folder, tmp_path):
     words = (f"--model={tmp_path / 'linear.onnx'}", f"--imagenet={folder}", f"--cache-dir={tmp_path}")
     done = runner.pytest(*LINEAR, *words)
     assert done.code == 1
-    assert f"cannot judge: {folder}: the scores have the shape [2, 1001], the images 1000 classes -> give" in done.out
+    assert f"cannot judge: {folder}: the model tells 1001 classes apart, the images are of 1000 -> give" in done.out
     assert "Traceback" not in done.text
 
 

@@ -282,7 +282,7 @@ CHILD = """
     from pathlib import Path
     from fixtures.nfnet import store
     from fixtures.precisions import precision
-    from fixtures.records import LONGEST_NAME, Case, ModelSpec, file_name
+    from fixtures.records import ModelSpec
 
     def slowly(graph, path, *args, **kwargs):
         print("wrote", flush=True)

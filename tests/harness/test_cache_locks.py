@@ -1,37 +1,59 @@
 """Locks of the cache: who has to wait is told."""
 
 import threading
-import time
 
 from filelock import FileLock
 
 from fixtures import cache
-from fixtures.cache import locked
+from fixtures.cache import locked, told_by
+
+LONGEST = 60  # seconds that a lock is held where nobody is told
 
 
-def busy(path, seconds=0.5):
-    """Hold the lock of ``path`` so long, as another process does."""
-    held = threading.Event()
+def busy(path):
+    """Hold the lock of ``path`` as another process does, until somebody is told; the event for that."""
+    held, told = threading.Event(), threading.Event()
 
     def hold():
         with FileLock(f"{path}.lock"):
             held.set()
-            time.sleep(seconds)
+            told.wait(LONGEST)
 
     threading.Thread(target=hold).start()
     held.wait()
+    return told
 
 
-def test_who_waits_for_a_lock_is_told_once(tmp_path, monkeypatch, capsys):
+def test_who_waits_for_a_lock_is_told_once(tmp_path, monkeypatch):
     """What for; who does not wait hears nothing."""
     monkeypatch.setattr(cache, "SILENT_SECONDS", 0.1)
-    monkeypatch.setattr(cache, "_tellers", cache._tellers[:1])  # the plugin of this very run has its own
-    with locked(tmp_path / "model"):
+    heard = []
+    with told_by(heard.append), locked(tmp_path / "model"):
         pass
-    busy(tmp_path / "model")
-    with locked(tmp_path / "model"):
+    assert heard == []
+    told = busy(tmp_path / "model")
+    with told_by(lambda text: (heard.append(text), told.set())), locked(tmp_path / "model"):
         pass
-    assert capsys.readouterr().err == f"waiting for another process: {tmp_path / 'model'}\n"
+    assert heard == [f"waiting for another process: {tmp_path / 'model'}"]
+
+
+def test_usually_it_is_told_on_standard_error(capsys):
+    """At once."""
+    cache._tellers[0]("waiting")
+    assert capsys.readouterr().err == "waiting\n"
+
+
+def test_a_lock_is_waited_for_where_nobody_listens(tmp_path, monkeypatch):
+    """As behind ``| head``."""
+    monkeypatch.setattr(cache, "SILENT_SECONDS", 0.1)
+    told = busy(tmp_path / "model")
+
+    def tell(_):
+        told.set()
+        raise BrokenPipeError
+
+    with told_by(tell), locked(tmp_path / "model"):
+        assert told.is_set()
 
 
 def test_pytests_capture_does_not_hide_that_a_lock_is_waited_for(runner, tmp_path):
@@ -40,7 +62,8 @@ def test_pytests_capture_does_not_hide_that_a_lock_is_waited_for(runner, tmp_pat
     plugin.write_text(
         "from pathlib import Path\nfrom fixtures import cache\nfrom tests.harness.test_cache_locks import busy\n"
         f"place = Path({str(tmp_path / 'model')!r})\ncache.SILENT_SECONDS = 0.1\n"
-        "def pytest_runtest_call(item):\n    busy(place)\n    with cache.locked(place):\n        pass\n"
+        "def pytest_runtest_call(item):\n    told, real = busy(place), cache._tellers[-1]\n"
+        "    with cache.told_by(lambda text: (real(text), told.set())), cache.locked(place):\n        pass\n"
     )
     done = runner.pytest("tests/harness/test_variants.py", "-k", "unknown", plugin=plugin)
     assert done.code == 0, done.text

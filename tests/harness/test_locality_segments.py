@@ -196,6 +196,17 @@ OTHERS = {
         ],
         1, ("gelu", "denser"),
     ),
+    "a branch that takes what it uses from outside": (
+        [
+            helper.make_node("MatMul", ["x", "w"], ["made"], name="dense"),
+            helper.make_node("Constant", [], ["always"], value=numpy_helper.from_array(np.array(True))),
+            helper.make_node("If", ["always"], ["bent"], name="branch", **dict.fromkeys(("then_branch", "else_branch"),
+                helper.make_graph([helper.make_node("Neg", ["made"], ["inside"])], "b", [],
+                                  [helper.make_tensor_value_info("inside", TensorProto.FLOAT, None)]))),
+            helper.make_node("MatMul", ["bent", "w"], ["y"], name="denser"),
+        ],
+        1, ("branch", "denser"),
+    ),
     "whole numbers": (
         [
             helper.make_node("MatMul", ["x", "w"], ["made"], name="dense"),

@@ -251,13 +251,32 @@ def half_weight(*nodes):
         (half_weight(("Cast", ["w"], "wide", {"to": FLOAT}), ("Custom", ["inputs", "wide"], "logits", {})), "fp32"),
         (
             half_weight(
+                ("Identity", ["w"], "same", {}),
+                ("Cast", ["same"], "wide", {"to": FLOAT}),
+                ("Custom", ["inputs", "wide"], "logits", {}),
+            ),
+            "fp32",
+        ),
+        (half_weight(("Cast", ["inputs"], "odd", {}), ("Custom", ["odd"], "logits", {})), "fp32"),
+        (
+            half_weight(
                 ("Constant", [], "c", {"value": numpy_helper.from_array(np.ones(4, np.float16))}),
                 ("Custom", ["inputs", "c"], "logits", {}),
             ),
             "fp16",
         ),
     ],
-    ids=["float32", "input", "output", "cast", "weight", "weight that is cast", "constant"],
+    ids=[
+        "float32",
+        "input",
+        "output",
+        "cast",
+        "weight",
+        "weight that is cast",
+        "weight that is cast late",
+        "cast of nobody's",
+        "constant",
+    ],
 )
 def test_the_precision_is_that_of_what_computes(write, model, expected):
     """A weight that is only kept in half and cast before its use rounds nothing."""

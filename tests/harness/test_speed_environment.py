@@ -68,10 +68,10 @@ def test_others_count_on_the_processors_that_this_process_may_use(tmp_path, monk
     monkeypatch.setattr(environment.os, "sched_getaffinity", lambda _: {1, 3})
     (tmp_path / "proc").mkdir()
     tick = environment.os.sysconf("SC_CLK_TCK")
-    busy = {0: 900, 1: 1000, 2: 900, 3: 3000}
+    busy = {0: 900_000, 1: 1_000_000, 2: 900_000, 3: 3_000_000}  # beside which this process is nothing
     rows = [f"cpu{number} {seconds * tick} 0 0 7 7 0 0 0 0 0" for number, seconds in busy.items()]
     (tmp_path / "proc/stat").write_text("\n".join(["cpu 1 0 0 7 7 0 0 0 0 0", *rows, "intr 1"]))
-    assert environment.foreign_seconds(tmp_path) == pytest.approx(2000, rel=0.05)
+    assert environment.foreign_seconds(tmp_path) == pytest.approx(2_000_000, rel=0.05)
     assert environment.facts(tmp_path)["cores"] == "2"
 
 

@@ -10,6 +10,8 @@ from importlib import util
 import pytest
 
 from fixtures.arguments import positive
+from fixtures.plugin import speed
+from fixtures.speed.sampling import Samples
 from tests.harness.conftest import SMALL
 
 WORDS = ("tests/performance/test_latency.py", "--precision", "fp32", "--speed-seconds", "0.3", "--speed-quiet", "900")
@@ -262,12 +264,14 @@ def test_a_compared_run_may_be_of_another_machine_or_missing(runner, storage, wo
         assert "0001_before" in done.out.partition("Name (time in")[2]
 
 
-@pytest.mark.parametrize(("machine", "why"), [
-    ({"nfnet": [1]}, "AttributeError: 'list' object has no attribute 'items'"), ("x", "AttributeError: 'str' object"),
+@pytest.mark.parametrize(("other", "why"), [
+    ({"machine_info": {"nfnet": [1]}}, "AttributeError: 'list' object has no attribute 'items'"),
+    ({"machine_info": "x"}, "AttributeError: 'str' object"),
+    ({"benchmarks": [{"stats": {"data": [1.0], "min": 1.0}}]}, "KeyError: 'fullname'"),
 ])  # fmt: skip
-def test_a_compared_file_that_is_no_saved_run_is_a_wrong_option(runner, storage, machine, why):
+def test_a_compared_file_that_is_no_saved_run_is_a_wrong_option(runner, storage, other, why):
     """Before anything is measured."""
-    rewrite(storage, lambda saved: saved.update(machine_info=machine))
+    rewrite(storage, lambda saved: saved.update(other))
     done = run(runner, storage, "--benchmark-compare=0001")
     assert done.code == 4, done.text
     assert f"ERROR: --benchmark-compare: not a saved run: {why}" in done.text
@@ -394,3 +398,9 @@ def test_the_history_of_the_saved_runs_is_shown(runner, storage):
     """One run is too few."""
     done = run(runner, storage, "--speed-history", "--collect-only")
     assert "a change needs 4 saved runs of a benchmark to be seen, there are 1" in done.out
+
+
+@pytest.mark.parametrize(("warmup", "settled", "told"), [(1, False, []), (50, True, []), (50, False, [speed.RESTLESS])])
+def test_only_who_had_the_time_to_settle_is_called_restless(warmup, settled, told):
+    """Calls that take as long as the warm-up say nothing of it."""
+    assert speed._restless(Samples(((1,),), (0.0,), (), 1, warmup, settled, 1.0)) == told
