@@ -264,14 +264,17 @@ def test_a_compared_run_may_be_of_another_machine_or_missing(runner, storage, wo
         assert "0001_before" in done.out.partition("Name (time in")[2]
 
 
-@pytest.mark.parametrize(("other", "why"), [
-    ({"machine_info": {"nfnet": [1]}}, "AttributeError: 'list' object has no attribute 'items'"),
-    ({"machine_info": "x"}, "AttributeError: 'str' object"),
-    ({"benchmarks": [{"stats": {"data": [1.0], "min": 1.0}}]}, "KeyError: 'fullname'"),
-])  # fmt: skip
-def test_a_compared_file_that_is_no_saved_run_is_a_wrong_option(runner, storage, other, why):
+NOT_RUNS = {
+    "AttributeError: 'list' object has no attribute 'items'": lambda saved: saved["machine_info"].update(nfnet=[1]),
+    "AttributeError: 'str' object": lambda saved: saved.update(machine_info="x"),
+    "KeyError: 'fullname'": lambda saved: [row.pop("fullname") for row in saved["benchmarks"]],
+}
+
+
+@pytest.mark.parametrize("why", NOT_RUNS)
+def test_a_compared_file_that_is_no_saved_run_is_a_wrong_option(runner, storage, why):
     """Before anything is measured."""
-    rewrite(storage, lambda saved: saved.update(other))
+    rewrite(storage, NOT_RUNS[why])
     done = run(runner, storage, "--benchmark-compare=0001")
     assert done.code == 4, done.text
     assert f"ERROR: --benchmark-compare: not a saved run: {why}" in done.text
