@@ -196,7 +196,7 @@ def test_processes_that_land_in_two_kinds_of_memory(slower, least, most, count):
 
 @pytest.mark.parametrize(("slower", "least", "most"), [(1.0, 0, 1), (1.05, 95, 100)])
 def test_launches_that_only_noise_tells_apart(slower, least, most):
-    """By three percent: some of ten then seem faster where all are slower by five."""
+    """By three percent: some then seem faster where all are slower by five."""
     assert least <= called_slower(slower, LAUNCHES, noise=0.15) <= most
 
 
