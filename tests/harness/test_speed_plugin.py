@@ -10,8 +10,6 @@ from importlib import util
 import pytest
 
 from fixtures.arguments import positive
-from fixtures.plugin import speed
-from fixtures.speed.sampling import Samples
 from tests.harness.conftest import SMALL
 
 WORDS = ("tests/performance/test_latency.py", "--precision", "fp32", "--speed-seconds", "0.3", "--speed-quiet", "900")
@@ -180,10 +178,9 @@ def test_a_disturbed_baseline_is_not_believed(runner, storage):
     done = run(runner, storage, "--speed-gate=before", batch="1")
     assert done.code == 1, done.text
     assert "at the baseline's time others used 950% of the processors, at most 900% is borne" in done.out
-    advice = (
-        "(save the baseline again while|make) the machine (is quiet|quieter), or compare both installations in one run"
-    )
-    assert re.search(f"to settle it: {advice} with --ab", done.out)  # this run may have wandered as well
+    assert re.search(
+        "to settle it: (make the machine quieter and )?save the baseline again", done.out
+    )  # it may wander too
 
 
 def test_a_benchmark_that_is_missing_is_an_error_on_either_side(runner, storage, tmp_path):
@@ -401,9 +398,3 @@ def test_the_history_of_the_saved_runs_is_shown(runner, storage):
     """One run is too few."""
     done = run(runner, storage, "--speed-history", "--collect-only")
     assert "a change needs 4 saved runs of a benchmark to be seen, there are 1" in done.out
-
-
-@pytest.mark.parametrize(("warmup", "settled", "told"), [(1, False, []), (50, True, []), (50, False, [speed.RESTLESS])])
-def test_only_who_had_the_time_to_settle_is_called_restless(warmup, settled, told):
-    """Calls that take as long as the warm-up say nothing of it."""
-    assert speed._restless(Samples(((1,),), (0.0,), (), 1, warmup, settled, 1.0)) == told

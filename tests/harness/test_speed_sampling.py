@@ -5,12 +5,14 @@ import itertools
 
 import pytest
 
+from fixtures.plugin import speed
 from fixtures.speed.sampling import (
     BLOCK_CALLS,
     LEAST_SAMPLES,
     SECOND,
     TICKS_A_SAMPLE,
     Plan,
+    Samples,
     block,
     block_length,
     resolution,
@@ -160,3 +162,9 @@ def test_the_real_clock_has_a_step():
     """Below a hundredth of a millisecond."""
     assert 0 < resolution() < 10_000
     assert resolution(lambda: 7) == 1
+
+
+@pytest.mark.parametrize(("warmup", "settled", "told"), [(1, False, []), (50, True, []), (50, False, [speed.RESTLESS])])
+def test_only_who_had_the_time_to_settle_is_called_restless(warmup, settled, told):
+    """Calls that take as long as the warm-up say nothing of it."""
+    assert speed._restless(Samples(((1,),), (0.0,), (), 1, warmup, settled, 1.0)) == told
