@@ -7,7 +7,7 @@ import numpy as np
 
 from fixtures.speed.ab import LAUNCHES
 
-RUNS = 20  # a block
+RUNS = 8  # a block
 
 
 def noisy(rng, sides, mood):
@@ -16,7 +16,7 @@ def noisy(rng, sides, mood):
     return (1e6 * mood[:, None] * (1 + 0.05 * (sides[:, None] == 2)) * noise).astype(np.int64).ravel()
 
 
-def made_up(path, rounds=400, launches=2 * LAUNCHES, pairs=60):
+def made_up(path, rounds=400, launches=LAUNCHES + 5, pairs=25):
     """A recording of a quiet machine, whose mood the yardstick shares."""
     rng = np.random.default_rng(0)
     side = np.tile([0, 1, 2, 3], rounds)
@@ -44,7 +44,7 @@ def test_the_experiment_counts_what_it_should(runner, tmp_path):
                      done.out, re.MULTILINE)  # fmt: skip
     found = json.loads(path.with_suffix(".json").read_text())
     assert found["in turns"]["0.05"]["pytest-benchmark mean:5%"]
-    assert len(found["longer"]["twin"]) == found["about"]["launches"] == 2 * LAUNCHES
+    assert len(found["longer"]["twin"]) == found["about"]["launches"] == LAUNCHES + 5
     assert path.with_suffix(".svg").exists() or "no plot: matplotlib is not installed" in done.out
 
 
