@@ -18,7 +18,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from fixtures.cache import cache_folder
 from fixtures.pipeline import Laboratory
 from fixtures.plugin import timed
 from fixtures.plugin.duel import SECONDS
-from fixtures.plugin.timed import prepared
+from fixtures.plugin.timed import prepared, question
 from fixtures.records import Case, ModelSpec
 from fixtures.speed.ab import BLOCK_SECONDS, FEWEST_PAIRS, LAUNCHES, Child, Installation, interleave
 from fixtures.speed.environment import facts, foreign_seconds
@@ -96,8 +96,7 @@ class Launches:
 
     def __init__(self, case):
         self.rows, self.samples, self.count = [], [], 0
-        self._question = {"case": asdict(case), "cache": cache_folder(), "migraphx": None, "keep_programs": True,
-                          "calibrating": [None, None]}  # fmt: skip
+        self._question = question(case, cache_folder())
 
     def take(self):
         """One launch: rows (launch, side, runs)."""
