@@ -13,7 +13,7 @@ import pytest
 from fixtures.cache import cache_folder
 from fixtures.hardware import processors
 from fixtures.speed.ab import Child, Installation, interleave
-from fixtures.speed.placement import THREADS, place_apart, thread_seconds
+from fixtures.speed.placement import THREADS, at_work, rest, spread, thread_seconds
 
 ROOT = Path(__file__).parents[2]
 SPINNING = """
@@ -92,31 +92,33 @@ def test_a_child_at_rest_ends_with_its_parent():
     assert becomes(pid, {"", "Z"})
 
 
-def at_work(count, seconds):
-    """What ``place_apart`` says, and its threads' processors, while so many threads work for so long."""
-    found, over = {}, threading.Event()
+def bound(count, seconds):
+    """Threads at work, and where each of so many threads may run while they are apart; afterwards anywhere."""
+    over = threading.Event()
 
     def work():
-        thread, data = threading.get_native_id(), bytes(1 << 20)
+        data = bytes(1 << 20)
         while not over.is_set():
             hashlib.sha256(data).digest()  # without Python's lock
-        found[thread] = os.sched_getaffinity(thread)
 
     before, workers = thread_seconds(), [threading.Thread(target=work) for _ in range(count)]
     for worker in workers:
         worker.start()
     time.sleep(seconds)
-    placed = place_apart(before, seconds * min(1, len(processors()) / count))
+    threads = at_work(before, seconds * min(1, len(processors()) / count))
+    with spread(threads):
+        found = {worker.native_id: os.sched_getaffinity(worker.native_id) for worker in workers}
+    assert all(os.sched_getaffinity(worker.native_id) == set(processors()) for worker in workers)
     over.set()
     for worker in workers:
         worker.join()
-    return placed, found
+    return threads, found
 
 
 def test_threads_that_fill_the_processors_have_one_each():
     """No two of them share one, and none of the others is bound."""
     ours = os.sched_getaffinity(0)
-    placed, homes = at_work(len(processors()), 0.5)
+    placed, homes = bound(len(processors()), 0.5)
     assert sorted(placed) == sorted(homes)
     assert sorted(homes.values(), key=min) == [{at} for at in processors()]
     assert os.sched_getaffinity(0) == ours
@@ -124,7 +126,7 @@ def test_threads_that_fill_the_processors_have_one_each():
 
 def test_more_threads_than_processors_share_them_evenly():
     """In turns."""
-    placed, homes = at_work(2 * len(processors()), 1.0)
+    placed, homes = bound(2 * len(processors()), 1.0)
     assert sorted(placed) == sorted(homes)
     assert sorted(map(min, homes.values())) == sorted(2 * processors())
     assert {len(home) for home in homes.values()} == {1}
@@ -133,7 +135,7 @@ def test_more_threads_than_processors_share_them_evenly():
 @pytest.mark.skipif(len(processors()) < 2, reason="one thread fills one processor")
 def test_fewer_threads_than_processors_are_left_alone():
     """The scheduler has room to evade others."""
-    placed, homes = at_work(1, 0.3)
+    placed, homes = bound(1, 0.3)
     assert placed == []
     assert list(homes.values()) == [set(processors())]
 
@@ -142,3 +144,38 @@ def test_a_kernel_that_does_not_tell(tmp_path):
     """No thread is known to have run."""
     assert thread_seconds(tmp_path) == {}
     assert threading.get_native_id() in thread_seconds(THREADS)
+
+
+def test_a_thread_that_its_engine_has_bound_stays_there():
+    """Whoever binds one knows better, so that none is moved."""
+    over, data = threading.Event(), bytes(1 << 20)
+
+    def work():
+        os.sched_setaffinity(0, {processors()[0]})
+        while not over.is_set():
+            hashlib.sha256(data).digest()
+
+    before, workers = thread_seconds(), [threading.Thread(target=work) for _ in range(len(processors()) + 1)]
+    for worker in workers:
+        worker.start()
+    time.sleep(0.5)
+    found = at_work(before, 0.1)
+    over.set()
+    for worker in workers:
+        worker.join()
+    assert found == ([] if len(processors()) > 1 else sorted(worker.native_id for worker in workers))
+
+
+def test_others_are_timed_once_this_process_rests():
+    """Soon where its threads stop, and not for ever where they do not."""
+    end = time.monotonic() + 0.1
+    worker = threading.Thread(target=lambda: [None for _ in iter(lambda: time.monotonic() < end, False)])
+    worker.start()
+    assert rest()
+    assert time.monotonic() > end
+    over = threading.Event()
+    worker = threading.Thread(target=lambda: [None for _ in iter(over.is_set, True)])
+    worker.start()
+    assert not rest()
+    over.set()
+    worker.join()

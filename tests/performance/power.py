@@ -32,10 +32,11 @@ from fixtures.plugin import timed
 from fixtures.plugin.duel import SECONDS
 from fixtures.plugin.timed import prepared, question
 from fixtures.records import Case, ModelSpec
-from fixtures.speed.ab import BLOCK_SECONDS, FEWEST_PAIRS, LAUNCHES, Child, Installation, interleave
+from fixtures.speed.ab import FEWEST_PAIRS, LAUNCHES, Child, Installation, interleave
 from fixtures.speed.environment import facts, foreign_seconds
 from fixtures.speed.gate import INCONCLUSIVE, NOT_SLOWER, QUIET, SLOWER, judge, judge_launches, undisturbed
-from fixtures.speed.sampling import SECOND, block, typical, without_collector
+from fixtures.speed.placement import at_work, rest, spread, thread_seconds
+from fixtures.speed.sampling import SECOND, block, sample, typical, without_collector
 from fixtures.speed.thresholds import threshold
 from fixtures.speed.yardstick import yardstick
 
@@ -45,6 +46,7 @@ SIDES = 4
 INJECTED = 0.05
 SLOWDOWNS = (0.0, 0.02, 0.03, 0.05, 0.08, 0.1)
 PHASE = 60.0  # seconds: launches and the process that lives on share the machine's moods
+SESSION_BLOCK = 0.05  # seconds of a block of the process that lives on
 APART_SECONDS = 60.0  # of four in turns: each is sampled for a quarter of it
 TRIALS = 100
 CHECKS = {f"pytest-benchmark {word}": parse_compare_fail(word) for word in ("min:5%", "mean:5%")}
@@ -125,17 +127,26 @@ class Session:
         calls = [prepared(laboratory, case)[0] for laboratory in laboratories]
         self._calls = [*calls[:SLOWED], slowed(calls[SLOWED]), yardstick(case.engine)]
         self._order, self._lived = random.Random(0), 0  # noqa: S311  no secret
+        self._threads = [*map(_threads_of, self._calls[:YARD]), []]
 
     def take(self):
         """One round: rows (side, nanoseconds of sampling before, runs, share of the processors that others used)."""
         with without_collector():
             for side in self._order.sample(range(SIDES), SIDES):
                 begun, before = time.perf_counter_ns(), foreign_seconds()
-                taken = block(self._calls[side], 1, int(BLOCK_SECONDS * SECOND))
+                with spread(self._threads[side]):
+                    taken = block(self._calls[side], 1, int(SESSION_BLOCK * SECOND))
                 took = time.perf_counter_ns() - begun
+                rest()
                 self.rows.append((side, self._lived, len(taken), (foreign_seconds() - before) * SECOND / took))
                 self.samples.extend(taken)
                 self._lived += took
+
+
+def _threads_of(call):
+    ran, begun = thread_seconds(), time.monotonic()
+    sample(call, timed.WARM_UP)
+    return at_work(ran, time.monotonic() - begun)
 
 
 @dataclass(frozen=True)
