@@ -83,14 +83,15 @@ def record(case, seconds, path):
         for part in (launches, session):
             end = time.monotonic() + min(PHASE, seconds / 2)
             while (now := time.monotonic()) < end:
-                print(f"\r{now - begun:.0f} of {seconds:g} s", end="", flush=True)
+                if sys.stdout.isatty():
+                    print(f"\r{now - begun:.0f} of {seconds:g} s", end="", flush=True)
                 part.take()
     path.parent.mkdir(parents=True, exist_ok=True)
     about = json.dumps({"case": case.id, "seconds": seconds, "machine": facts()})
     saved = {f"{name}_{what}": np.array(values) for name, part in (("launch", launches), ("session", session))
              for what, values in (("rows", part.rows), ("samples", part.samples))}  # fmt: skip
     np.savez_compressed(path, about=np.array(about), **saved)
-    print(f"\nrecorded {launches.count} launches and {len(session.rows) // SIDES} rounds of a process in {path}")
+    print(f"recorded {launches.count} launches and {len(session.rows) // SIDES} rounds of a process in {path}")
 
 
 class Launches:

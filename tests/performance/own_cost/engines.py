@@ -20,6 +20,7 @@ from fixtures.programs.order import Order
 from fixtures.programs.programs import KEPT, LOADED, Programs
 from fixtures.records import EngineOptions, ModelSpec
 from fixtures.speed.gate import NOT_SLOWER, SLOWER, judge_pairs
+from fixtures.speed.placement import rest
 from fixtures.speed.sampling import SECOND, block, typical
 from fixtures.speed.thresholds import threshold
 
@@ -99,7 +100,13 @@ def _runs(programs, pairs, images, name, rounds):
         program = programs[side]
         feeds = {program.inputs[0].name: images}
         (answers[side],) = program.run(feeds).values()
-        return lambda: typical(block(lambda: program.run(feeds), 1, int(BLOCK_SECONDS * SECOND)))
+
+        def work():
+            taken = typical(block(lambda: program.run(feeds), 1, int(BLOCK_SECONDS * SECOND)))
+            rest()  # its threads spin beside the next side's else
+            return taken
+
+        return work
 
     sides = {side: blocks(side) for side in programs}
     for work in sides.values():
