@@ -108,6 +108,14 @@ def test_a_drifting_run_is_not_believed():
     assert judge(1.2 * moving, run(2), LIMIT).outcome == SLOWER
 
 
+def test_most_of_what_a_run_wandered_is_no_effect():
+    """Eight percent from its fastest sixth to its slowest: what is slower by seven as a whole is, by five nobody knows."""
+    moving = run(1, spikes=0.0) * np.linspace(1, 1.09, 60)
+    middle = np.median(moving)
+    assert judge(1.07 * moving, middle * run(2, spikes=0.0), LIMIT).outcome == SLOWER
+    assert judge(1.05 * moving, middle * run(2, spikes=0.0), LIMIT).outcome == INCONCLUSIVE
+
+
 def test_blocks_that_others_disturbed_are_left_out():
     """Where half are left, and eight; else all are shown and none believed."""
     blocks, foreign = [1.0] * 10 + [9.0] * 5, [0.02] * 10 + [0.8] * 5
