@@ -109,7 +109,7 @@ def test_a_drifting_run_is_not_believed():
 
 
 def test_most_of_what_a_run_wandered_is_no_effect():
-    """Eight percent from its fastest sixth to its slowest: slower by seven as a whole is believed, by five it is not."""
+    """Eight percent from its fastest sixth to its slowest: slower by seven as a whole is believed, by five not."""
     moving = run(1, spikes=0.0) * np.linspace(1, 1.09, 60) / 1.045
     assert judge(1.07 * moving, run(2, spikes=0.0), LIMIT).outcome == SLOWER
     assert judge(1.05 * moving, run(2, spikes=0.0), LIMIT).outcome == INCONCLUSIVE
