@@ -6,6 +6,7 @@ from scipy.stats import binom
 
 from fixtures.speed.statistics import (
     autocorrelation,
+    between_runs,
     drift,
     independent,
     median_interval,
@@ -96,6 +97,15 @@ def test_wandering_there_and_back_is_seen():
 def test_a_short_run_may_wander_too():
     """A slow case has ten blocks; their parts are pairs."""
     assert wandering([1.0] * 4 + [1.2] * 4) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("blocks", [60, 12, 10, 8, 6, 4])
+def test_runs_that_wander_so_differ_by_less(blocks):
+    """Of pairs of runs one in a hundred differs by more, of the shortest one in twenty."""
+    runs = 1 + 0.01 * np.random.default_rng(5).standard_normal((4000, 2, blocks))
+    differ = [abs(np.median(one) / np.median(other) - 1) > max(map(between_runs, (one, other))) for one, other in runs]
+    assert np.mean(differ) < 0.05
+    assert between_runs([1.0] * 3) == 0.0
 
 
 def test_few_samples_have_no_modes():

@@ -2,25 +2,32 @@
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from fixtures.cache import cache_folder
+from fixtures.errors import SpeedError
 from fixtures.hardware import processors
+from fixtures.plugin import speed
+from fixtures.plugin.timed import question
+from fixtures.records import Case, ModelSpec
 from fixtures.speed.ab import Child, Installation, interleave
-from fixtures.speed.placement import THREADS, at_work, rest, spread, thread_seconds
+from fixtures.speed.placement import PATIENCE, THREADS, rest, spread, thread_seconds, threads_at_work
+from fixtures.speed.sampling import Plan, sample
 
 ROOT = Path(__file__).parents[2]
 SPINNING = """
-import json, sys, threading, time
+import json, os, sys, threading, time
 threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=True).start()
 for line in sys.stdin:
-    print(json.dumps({"ns": [1], "ran": time.process_time()}), flush=True)
+    print(json.dumps({"ns": [1], "ran": time.process_time(), "pid": os.getpid()}), flush=True)
 """
 PARENT = """
 import sys, time
@@ -49,6 +56,11 @@ def state(pid):
         return ""
 
 
+def ticks(pid):
+    """Of the processors, that all threads of a process have used."""
+    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+
+
 def becomes(pid, states):
     """The process has one of these states within some seconds."""
     end = time.monotonic() + 10
@@ -60,14 +72,14 @@ def becomes(pid, states):
 def test_a_child_at_rest_uses_no_processor():
     """None of its threads does; it goes on when it is asked."""
     with spinning() as child:
-        before = child.ask({})["ran"]
-        time.sleep(0.3)
-        awake = child.ask({})["ran"] - before
+        child.ask({})
         child.rest()
-        before = child.ask({})["ran"]
-        child.rest()
+        assert becomes(child._process.pid, {"T"})
+        before = ticks(child._process.pid)
         time.sleep(0.3)
-        assert child.ask({})["ran"] - before < awake / 2
+        assert ticks(child._process.pid) == before
+        ran = child.ask({})["ran"]
+        assert child.ask({})["ran"] > ran
 
 
 def test_all_rest_but_the_one_whose_turn_it_is():
@@ -78,6 +90,42 @@ def test_all_rest_but_the_one_whose_turn_it_is():
         interleave((one, other), seconds=0.05, seed=0)
         assert all(becomes(pid, {"T"}) for pid in pids)
     assert [state(pid) for pid in pids] == ["", ""]
+
+
+def test_what_a_script_has_started_rests_with_it(tmp_path):
+    """A target of ``--ab`` may be a script that prepares an environment."""
+    script = tmp_path / "python"
+    script.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\ntrue\n')
+    script.chmod(0o755)
+    with Child(Installation(str(script), {}), ["-c", SPINNING], Path("/")) as child:
+        pid = child.ask({})["pid"]
+        assert state(pid) not in {"", "T"}
+        child.rest()
+        assert becomes(pid, {"T"})
+        assert child.ask({})["pid"] == pid
+    assert becomes(pid, {"", "Z"})
+
+
+def test_a_child_that_ends_while_it_rests_is_told():
+    """Nobody waits for its answer."""
+    with spinning() as child:
+        child.ask({})
+        child.rest()
+        os.kill(child._process.pid, signal.SIGKILL)
+        with pytest.raises(SpeedError, match="the child process broke down"):
+            child.block(1)
+
+
+def test_the_threads_of_a_child_are_apart_while_it_is_timed():
+    """Each on a processor, where the engine fills them."""
+    case = Case("onnxruntime:cpu", ModelSpec("test_nfnet", None, (64, 64)), "fp32", 1)
+    with Child(Installation(sys.executable, {}), ["-m", "fixtures.plugin.timed"], ROOT) as child:
+        placed = child.ask(question(case, cache_folder()))["spread"]
+        child.block(1)
+        homes = [os.sched_getaffinity(int(path.name)) for path in Path(f"/proc/{child._process.pid}/task").iterdir()]
+    assert placed in {0, len(processors())}
+    alone = sorted(min(home) for home in homes if len(home) == 1)
+    assert placed == 0 or len(processors()) == 1 or alone == processors()
 
 
 def test_a_child_at_rest_ends_with_its_parent():
@@ -92,90 +140,120 @@ def test_a_child_at_rest_ends_with_its_parent():
     assert becomes(pid, {"", "Z"})
 
 
-def bound(count, seconds):
-    """Threads at work, and where each of so many threads may run while they are apart; afterwards anywhere."""
-    over = threading.Event()
+class Workers:
+    """So many threads that work without Python's lock until the block is left; each bound to ``home`` if given."""
 
-    def work():
+    def __init__(self, count, home=None):
+        self._over, self._home = threading.Event(), home
+        self._threads = [threading.Thread(target=self._work) for _ in range(count)]
+
+    def _work(self):
+        if self._home:
+            os.sched_setaffinity(0, self._home)
         data = bytes(1 << 20)
-        while not over.is_set():
-            hashlib.sha256(data).digest()  # without Python's lock
+        while not self._over.is_set():
+            hashlib.sha256(data).digest()
 
-    before, workers = thread_seconds(), [threading.Thread(target=work) for _ in range(count)]
-    for worker in workers:
-        worker.start()
-    time.sleep(seconds)
-    threads = at_work(before, seconds * min(1, len(processors()) / count))
-    with spread(threads):
-        found = {worker.native_id: os.sched_getaffinity(worker.native_id) for worker in workers}
-    assert all(os.sched_getaffinity(worker.native_id) == set(processors()) for worker in workers)
-    over.set()
-    for worker in workers:
-        worker.join()
-    return threads, found
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def homes(self):
+        """Where each may run."""
+        return {thread.native_id: os.sched_getaffinity(thread.native_id) for thread in self._threads}
+
+
+def found_at_work(workers, seconds=0.5):
+    """What is said to be at work."""
+    with threads_at_work() as threads, workers:
+        time.sleep(seconds)
+    return threads
 
 
 def test_threads_that_fill_the_processors_have_one_each():
-    """No two of them share one, and none of the others is bound."""
-    ours = os.sched_getaffinity(0)
-    placed, homes = bound(len(processors()), 0.5)
-    assert sorted(placed) == sorted(homes)
-    assert sorted(homes.values(), key=min) == [{at} for at in processors()]
+    """No two of them share one, and none of the others is bound; afterwards they run where they did."""
+    ours, everywhere = os.sched_getaffinity(0), set(processors())
+    with ExitStack() as stack:
+        with threads_at_work() as threads:
+            workers = stack.enter_context(Workers(len(everywhere)))
+            time.sleep(0.5)
+        with spread(threads):
+            homes = workers.homes
+        assert threads == sorted(homes)
+        assert sorted(homes.values(), key=min) == [{at} for at in sorted(everywhere)]
+        assert all(home == everywhere for home in workers.homes.values())
     assert os.sched_getaffinity(0) == ours
 
 
-def test_more_threads_than_processors_share_them_evenly():
-    """In turns."""
-    placed, homes = bound(2 * len(processors()), 1.0)
-    assert sorted(placed) == sorted(homes)
-    assert sorted(map(min, homes.values())) == sorted(2 * processors())
-    assert {len(home) for home in homes.values()} == {1}
+@pytest.mark.parametrize("count", [len(processors()) - 1, len(processors()) + 1])
+def test_fewer_or_more_threads_than_processors_are_left_alone(count):
+    """There the scheduler makes the best of it."""
+    assert found_at_work(Workers(count), 1.0) == []
 
 
-@pytest.mark.skipif(len(processors()) < 2, reason="one thread fills one processor")
-def test_fewer_threads_than_processors_are_left_alone():
-    """The scheduler has room to evade others."""
-    placed, homes = bound(1, 0.3)
-    assert placed == []
-    assert list(homes.values()) == [set(processors())]
+@pytest.mark.skipif(len(processors()) < 2, reason="one processor is all that there are")
+def test_a_thread_that_its_engine_has_bound_stays_there():
+    """Whoever binds one knows better, so that none is moved."""
+    assert found_at_work(Workers(len(processors()), {processors()[0]})) == []
+
+
+def test_threads_run_anywhere_again_after_an_error():
+    """Also where a number is no thread's any more."""
+    everywhere = processors()
+    with pytest.raises(ZeroDivisionError), spread([threading.get_native_id(), 1 << 30]):
+        1 / (len(processors()) - 1)
+    assert processors() == everywhere
+
+
+def test_others_work_and_the_yardstick_are_not_bound_with_the_caller():
+    """What others used is read, and the yardstick is timed, where every processor counts."""
+    seen = []
+
+    def look():
+        seen.append((len(processors()), "call"))
+        with Workers(len(ours) - 1):
+            time.sleep(0.02)
+            end = time.monotonic() + 0.02
+            while time.monotonic() < end:
+                hashlib.sha256(bytes(1 << 20)).digest()
+
+    ours = processors()
+    reading, yard = (lambda what: lambda: seen.append((len(processors()), what)) or 0.0 for _ in range(2))
+    sample(look, Plan(seconds=0.5, warmup_seconds=0.3, yardstick=yard("yard")), foreign=reading("others"))
+    assert {count for count, what in seen if what != "call"} == {len(ours)}
+
+
+def test_others_are_timed_once_this_process_rests():
+    """Soon where its threads stop, and not for ever where they do not, however busy the machine is."""
+    with Workers(1):
+        assert not rest()
+    end = time.monotonic() + 0.1
+    worker = threading.Thread(target=lambda: [None for _ in iter(lambda: time.monotonic() < end, False)])
+    worker.start()
+    assert rest()
+    assert time.monotonic() > end
+    worker.join()
+
+
+def test_a_thread_that_never_rests_is_told_and_waited_for_once():
+    """Else each block would cost half a second more."""
+    with Workers(1):
+        begun = time.monotonic()
+        taken = sample(lambda: time.sleep(0.002), Plan(seconds=0.2, warmup_seconds=0.01, yardstick=lambda: None))
+        assert time.monotonic() - begun < 0.2 + 0.01 + 2 * PATIENCE + 1.0
+    assert len(taken.blocks) > 3
+    assert not taken.rested
+    assert speed._restless(taken) == [speed.SPINNING]
 
 
 def test_a_kernel_that_does_not_tell(tmp_path):
     """No thread is known to have run."""
     assert thread_seconds(tmp_path) == {}
     assert threading.get_native_id() in thread_seconds(THREADS)
-
-
-def test_a_thread_that_its_engine_has_bound_stays_there():
-    """Whoever binds one knows better, so that none is moved."""
-    over, data = threading.Event(), bytes(1 << 20)
-
-    def work():
-        os.sched_setaffinity(0, {processors()[0]})
-        while not over.is_set():
-            hashlib.sha256(data).digest()
-
-    before, workers = thread_seconds(), [threading.Thread(target=work) for _ in range(len(processors()) + 1)]
-    for worker in workers:
-        worker.start()
-    time.sleep(0.5)
-    found = at_work(before, 0.1)
-    over.set()
-    for worker in workers:
-        worker.join()
-    assert found == ([] if len(processors()) > 1 else sorted(worker.native_id for worker in workers))
-
-
-def test_others_are_timed_once_this_process_rests():
-    """Soon where its threads stop, and not for ever where they do not."""
-    end = time.monotonic() + 0.1
-    worker = threading.Thread(target=lambda: [None for _ in iter(lambda: time.monotonic() < end, False)])
-    worker.start()
-    assert rest()
-    assert time.monotonic() > end
-    over = threading.Event()
-    worker = threading.Thread(target=lambda: [None for _ in iter(over.is_set, True)])
-    worker.start()
-    assert not rest()
-    over.set()
-    worker.join()

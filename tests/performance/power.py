@@ -35,7 +35,7 @@ from fixtures.records import Case, ModelSpec
 from fixtures.speed.ab import FEWEST_PAIRS, LAUNCHES, Child, Installation, interleave
 from fixtures.speed.environment import facts, foreign_seconds
 from fixtures.speed.gate import INCONCLUSIVE, NOT_SLOWER, QUIET, SLOWER, judge, judge_launches, undisturbed
-from fixtures.speed.placement import at_work, rest, spread, thread_seconds
+from fixtures.speed.placement import rest, spread, threads_at_work
 from fixtures.speed.sampling import SECOND, block, sample, typical, without_collector
 from fixtures.speed.thresholds import threshold
 from fixtures.speed.yardstick import yardstick
@@ -137,17 +137,17 @@ class Session:
                 begun, before = time.perf_counter_ns(), foreign_seconds()
                 with spread(self._threads[side]):
                     taken = block(self._calls[side], 1, int(SESSION_BLOCK * SECOND))
-                took = time.perf_counter_ns() - begun
+                took, others = time.perf_counter_ns() - begun, foreign_seconds() - before
                 rest()
-                self.rows.append((side, self._lived, len(taken), (foreign_seconds() - before) * SECOND / took))
+                self.rows.append((side, self._lived, len(taken), others * SECOND / took))
                 self.samples.extend(taken)
                 self._lived += took
 
 
 def _threads_of(call):
-    ran, begun = thread_seconds(), time.monotonic()
-    sample(call, timed.WARM_UP)
-    return at_work(ran, time.monotonic() - begun)
+    with threads_at_work() as threads:
+        sample(call, timed.WARM_UP)
+    return threads
 
 
 @dataclass(frozen=True)
