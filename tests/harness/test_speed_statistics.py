@@ -99,12 +99,12 @@ def test_a_short_run_may_wander_too():
     assert wandering([1.0] * 4 + [1.2] * 4) == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize("blocks", [60, 12, 10, 8, 6, 4])
-def test_runs_that_wander_so_differ_by_less(blocks):
+@pytest.mark.parametrize(("blocks", "exceed"), [(60, 0.02), (12, 0.02), (8, 0.03), (4, 0.06)])
+def test_runs_that_wander_so_differ_by_less(blocks, exceed):
     """Of pairs of runs one in a hundred differs by more, of the shortest one in twenty."""
-    runs = 1 + 0.01 * np.random.default_rng(5).standard_normal((4000, 2, blocks))
+    runs = 1 + 0.01 * np.random.default_rng(5).standard_normal((1000, 2, blocks))
     differ = [abs(np.median(one) / np.median(other) - 1) > max(map(between_runs, (one, other))) for one, other in runs]
-    assert np.mean(differ) < 0.05
+    assert 0 < np.mean(differ) < exceed
     assert between_runs([1.0] * 3) == 0.0
 
 

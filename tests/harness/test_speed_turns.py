@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,9 +18,12 @@ from fixtures.hardware import processors
 from fixtures.plugin import speed
 from fixtures.plugin.timed import question
 from fixtures.records import Case, ModelSpec
+from fixtures.speed import baseline, placement, sampling
 from fixtures.speed.ab import Child, Installation, interleave
+from fixtures.speed.gate import INCONCLUSIVE, NOT_SLOWER
 from fixtures.speed.placement import PATIENCE, THREADS, rest, spread, thread_seconds, threads_at_work
-from fixtures.speed.sampling import Plan, sample
+from fixtures.speed.sampling import Plan
+from fixtures.speed.yardstick import NAME
 
 ROOT = Path(__file__).parents[2]
 SPINNING = """
@@ -52,7 +55,7 @@ def state(pid):
     """One letter of proc(5), empty where there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return ""
 
 
@@ -141,15 +144,13 @@ def test_a_child_at_rest_ends_with_its_parent():
 
 
 class Workers:
-    """So many threads that work without Python's lock until the block is left; each bound to ``home`` if given."""
+    """So many threads that work without Python's lock until the block is left."""
 
-    def __init__(self, count, home=None):
-        self._over, self._home = threading.Event(), home
+    def __init__(self, count):
+        self._over = threading.Event()
         self._threads = [threading.Thread(target=self._work) for _ in range(count)]
 
     def _work(self):
-        if self._home:
-            os.sched_setaffinity(0, self._home)
         data = bytes(1 << 20)
         while not self._over.is_set():
             hashlib.sha256(data).digest()
@@ -170,38 +171,56 @@ class Workers:
         return {thread.native_id: os.sched_getaffinity(thread.native_id) for thread in self._threads}
 
 
-def found_at_work(workers, seconds=0.5):
-    """What is said to be at work."""
-    with threads_at_work() as threads, workers:
-        time.sleep(seconds)
-    return threads
-
-
-def test_threads_that_fill_the_processors_have_one_each():
+def test_threads_have_a_processor_each():
     """No two of them share one, and none of the others is bound; afterwards they run where they did."""
     ours, everywhere = os.sched_getaffinity(0), set(processors())
-    with ExitStack() as stack:
-        with threads_at_work() as threads:
-            workers = stack.enter_context(Workers(len(everywhere)))
-            time.sleep(0.5)
-        with spread(threads):
+    with Workers(len(everywhere)) as workers:
+        with spread(list(workers.homes)):
             homes = workers.homes
-        assert threads == sorted(homes)
         assert sorted(homes.values(), key=min) == [{at} for at in sorted(everywhere)]
         assert all(home == everywhere for home in workers.homes.values())
     assert os.sched_getaffinity(0) == ours
 
 
-@pytest.mark.parametrize("count", [len(processors()) - 1, len(processors()) + 1])
-def test_fewer_or_more_threads_than_processors_are_left_alone(count):
-    """There the scheduler makes the best of it."""
-    assert found_at_work(Workers(count), 1.0) == []
+def test_a_thread_that_works_is_found():
+    """By what the kernel says that it has run."""
+    with threads_at_work() as threads, Workers(len(processors())) as workers:
+        time.sleep(1.0)
+        names = list(workers.homes)
+    assert not threads or threads == sorted(names)  # none where one had less than a quarter of the time
+    with Workers(1) as workers:
+        before = thread_seconds()
+        time.sleep(1.0)
+        (name,) = workers.homes
+        assert thread_seconds()[name] > before[name]
 
 
-@pytest.mark.skipif(len(processors()) < 2, reason="one processor is all that there are")
-def test_a_thread_that_its_engine_has_bound_stays_there():
-    """Whoever binds one knows better, so that none is moved."""
-    assert found_at_work(Workers(len(processors()), {processors()[0]})) == []
+EVERYWHERE, BOUND = {0, 1, 2}, {1}
+
+
+@pytest.mark.parametrize(
+    ("ran", "homes", "found"),
+    [
+        ({7: 1.0, 8: 0.9, 9: 0.8}, {}, [7, 8, 9]),
+        ({9: 1.0, 7: 0.9, 8: 0.8, 5: 0.001}, {}, [7, 8, 9]),  # one that hardly ran
+        ({7: 1.0, 8: 0.9}, {}, []),  # fewer
+        ({6: 1.0, 7: 1.0, 8: 0.9, 9: 0.8}, {}, []),  # more
+        ({7: 1.0, 8: 0.9, 9: 0.8}, {8: BOUND}, []),
+        ({7: 1.0, 8: 0.9, 9: 0.8}, {8: set()}, []),  # ended
+        ({}, {}, []),
+    ],
+)
+def test_threads_that_fill_the_processors_are_meant(monkeypatch, ran, homes, found):
+    """The scheduler makes the best of fewer and of more, and an engine that binds one of its own knows better."""
+    before = dict.fromkeys(list(ran)[:1], 5.0)
+    readings = iter([before, {name: before.get(name, 0.0) + ran[name] for name in ran}])
+    monkeypatch.setattr(placement, "thread_seconds", lambda: next(readings))
+    monkeypatch.setattr(placement, "processors", lambda: sorted(EVERYWHERE))
+    monkeypatch.setattr(placement, "_homes", lambda thread: homes.get(thread, EVERYWHERE))
+    monkeypatch.setattr(placement, "rest", set)
+    with threads_at_work() as threads:
+        time.sleep(0.1)
+    assert threads == found
 
 
 def test_threads_run_anywhere_again_after_an_error():
@@ -212,32 +231,41 @@ def test_threads_run_anywhere_again_after_an_error():
     assert processors() == everywhere
 
 
-def test_others_work_and_the_yardstick_are_not_bound_with_the_caller():
+def test_others_work_and_the_yardstick_are_not_bound_with_the_caller(monkeypatch):
     """What others used is read, and the yardstick is timed, where every processor counts."""
-    seen = []
+    seen = set()
 
-    def look():
-        seen.append((len(processors()), "call"))
-        with Workers(len(ours) - 1):
-            time.sleep(0.02)
-            end = time.monotonic() + 0.02
-            while time.monotonic() < end:
-                hashlib.sha256(bytes(1 << 20)).digest()
+    @contextmanager
+    def ours():
+        yield [threading.get_native_id()]
 
-    ours = processors()
-    reading, yard = (lambda what: lambda: seen.append((len(processors()), what)) or 0.0 for _ in range(2))
-    sample(look, Plan(seconds=0.5, warmup_seconds=0.3, yardstick=yard("yard")), foreign=reading("others"))
-    assert {count for count, what in seen if what != "call"} == {len(ours)}
+    def look(what):
+        return lambda: seen.add((what, len(processors()))) or 0.0
+
+    everywhere = len(processors())
+    monkeypatch.setattr(sampling, "threads_at_work", ours)
+    plan = Plan(seconds=0.01, warmup_seconds=0.001, yardstick=look("yard"))
+    taken = sampling.sample(look("call"), plan, foreign=look("others"))
+    assert seen == {
+        ("call", everywhere),
+        ("call", 1),
+        ("others", everywhere),
+        ("yard", everywhere),
+    }  # first the warm-up
+    assert taken.spread == 1
 
 
 def test_others_are_timed_once_this_process_rests():
     """Soon where its threads stop, and not for ever where they do not, however busy the machine is."""
-    with Workers(1):
-        assert not rest()
+    with Workers(1) as workers:
+        assert rest() == set(workers.homes)
+        begun = time.monotonic()
+        assert rest(set(workers.homes)) == set()
+        assert time.monotonic() - begun < PATIENCE
     end = time.monotonic() + 0.1
     worker = threading.Thread(target=lambda: [None for _ in iter(lambda: time.monotonic() < end, False)])
     worker.start()
-    assert rest()
+    assert rest() == set()
     assert time.monotonic() > end
     worker.join()
 
@@ -246,11 +274,23 @@ def test_a_thread_that_never_rests_is_told_and_waited_for_once():
     """Else each block would cost half a second more."""
     with Workers(1):
         begun = time.monotonic()
-        taken = sample(lambda: time.sleep(0.002), Plan(seconds=0.2, warmup_seconds=0.01, yardstick=lambda: None))
+        plan = Plan(seconds=0.2, warmup_seconds=0.01, yardstick=lambda: None)
+        taken = sampling.sample(lambda: time.sleep(0.002), plan)
         assert time.monotonic() - begun < 0.2 + 0.01 + 2 * PATIENCE + 1.0
     assert len(taken.blocks) > 3
-    assert not taken.rested
-    assert speed._restless(taken) == [speed.SPINNING]
+    assert taken.stubborn == 1
+    assert speed.SPINNING in speed._restless(taken)
+
+
+@pytest.mark.parametrize(("then", "now"), [(0, 0), (1, 0), (0, 1)])
+def test_a_run_beside_its_own_threads_is_not_believed(then, now):
+    """The yardstick was slowed by them, so that the engine seems faster."""
+    many = tuple([1.0] * 20)
+    known = baseline.Baseline(Path("x"), {}, {"x": baseline.Blocks(many, many, many, NAME, {}, then)})
+    taken = sampling.Samples(tuple((1,) for _ in many), tuple(0.0 for _ in many), many, 1, 1, True, 1.0, now)
+    found = speed.Gate(known, 1.0).judge("x", taken)
+    assert found.outcome == (INCONCLUSIVE if then or now else NOT_SLOWER)
+    assert (speed.SPINNING in str(found)) == bool(then or now)
 
 
 def test_a_kernel_that_does_not_tell(tmp_path):
