@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ import pytest
 from fixtures.cache import cache_folder
 from fixtures.errors import SpeedError
 from fixtures.hardware import processors
+from fixtures.pipeline import Laboratory
 from fixtures.plugin import speed
 from fixtures.plugin.timed import question
-from fixtures.records import Case, ModelSpec
+from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.speed import baseline, placement, sampling
 from fixtures.speed.ab import Child, Installation, interleave
 from fixtures.speed.gate import INCONCLUSIVE, NOT_SLOWER
@@ -253,6 +255,21 @@ def test_others_work_and_the_yardstick_are_not_bound_with_the_caller(monkeypatch
         ("yard", everywhere),
     }  # first the warm-up
     assert taken.spread == 1
+
+
+def test_the_reference_does_not_spin_beside_what_is_judged(tmp_path):
+    """ONNX Runtime's other sessions do, as they do for their users."""
+    spec, ran = ModelSpec("test_nfnet", None, (64, 64)), {}
+    with Laboratory(tmp_path) as laboratory:
+        images = laboratory.images(spec, 1)
+        for options in (replace(laboratory.reference_options, threads=2), EngineOptions(threads=2)):
+            program = laboratory.program(Case("onnxruntime:cpu", spec, "fp32", 1, options))
+            for _ in range(5):
+                program.run({program.inputs[0].name: images})
+            before = time.process_time()
+            time.sleep(0.1)
+            ran[options.spin] = time.process_time() - before
+    assert ran[False] < ran[True] / 3
 
 
 def test_others_are_timed_once_this_process_rests():
