@@ -53,17 +53,22 @@ def spinning():
     return Child(Installation(sys.executable, {}), ["-c", SPINNING], Path("/"))
 
 
+def stat(pid):
+    """Fields of proc(5) behind the name of a process."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
 def state(pid):
-    """One letter of proc(5), empty where there is no such process."""
+    """One letter, empty where there is no such process."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return stat(pid)[placement.STATE]
     except (FileNotFoundError, ProcessLookupError):
         return ""
 
 
 def ticks(pid):
     """Of the processors, that all threads of a process have used."""
-    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+    return sum(map(int, stat(pid)[placement.USER : placement.SYSTEM + 1]))
 
 
 def becomes(pid, states):
@@ -248,12 +253,8 @@ def test_others_work_and_the_yardstick_are_not_bound_with_the_caller(monkeypatch
     monkeypatch.setattr(sampling, "threads_at_work", ours)
     plan = Plan(seconds=0.01, warmup_seconds=0.001, yardstick=look("yard"))
     taken = sampling.sample(look("call"), plan, foreign=look("others"))
-    assert seen == {
-        ("call", everywhere),
-        ("call", 1),
-        ("others", everywhere),
-        ("yard", everywhere),
-    }  # first the warm-up
+    warm_up = ("call", everywhere)
+    assert seen == {warm_up, ("call", 1), ("others", everywhere), ("yard", everywhere)}
     assert taken.spread == 1
 
 

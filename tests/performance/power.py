@@ -30,13 +30,13 @@ from fixtures.cache import cache_folder
 from fixtures.pipeline import Laboratory
 from fixtures.plugin import timed
 from fixtures.plugin.duel import SECONDS
-from fixtures.plugin.timed import prepared, question
+from fixtures.plugin.timed import prepared, question, warmed
 from fixtures.records import Case, ModelSpec
 from fixtures.speed.ab import FEWEST_PAIRS, LAUNCHES, Child, Installation, interleave
 from fixtures.speed.environment import facts, foreign_seconds
 from fixtures.speed.gate import INCONCLUSIVE, NOT_SLOWER, QUIET, SLOWER, judge, judge_launches, undisturbed
-from fixtures.speed.placement import rest, spread, threads_at_work
-from fixtures.speed.sampling import SECOND, block, sample, typical, without_collector
+from fixtures.speed.placement import rest, spread
+from fixtures.speed.sampling import SECOND, block, typical, without_collector
 from fixtures.speed.thresholds import threshold
 from fixtures.speed.yardstick import yardstick
 
@@ -128,7 +128,7 @@ class Session:
         calls = [prepared(laboratory, case)[0] for laboratory in laboratories]
         self._calls = [*calls[:SLOWED], slowed(calls[SLOWED]), yardstick(case.engine)]
         self._order, self._lived = random.Random(0), 0  # noqa: S311  no secret
-        self._threads = [*map(_threads_of, self._calls[:YARD]), []]
+        self._threads = [*map(warmed, self._calls[:YARD]), []]
 
     def take(self):
         """One round: rows (side, nanoseconds of sampling before, runs, share of the processors that others used)."""
@@ -142,12 +142,6 @@ class Session:
                 self.rows.append((side, self._lived, len(taken), others * SECOND / took))
                 self.samples.extend(taken)
                 self._lived += took
-
-
-def _threads_of(call):
-    with threads_at_work() as threads:
-        sample(call, timed.WARM_UP)
-    return threads
 
 
 @dataclass(frozen=True)
