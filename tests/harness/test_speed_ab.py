@@ -67,7 +67,8 @@ def test_both_are_launched_again_where_that_is_cheap(slow, count):
 
     found = launched(start, seconds=0.5, seed=0)
     assert len(found) <= count
-    assert len(found) == len(begun) - (1 if len(found) == LAUNCHES else 2)
+    timed_first = (1, 2) if len(found) == LAUNCHES else (2,)  # again where the first one was slow
+    assert len(begun) - len(found) in timed_first
     assert sum(len(new) for new, _ in found) >= FEWEST_PAIRS
 
 
