@@ -309,6 +309,7 @@ def test_a_run_beside_its_own_threads_is_not_believed(then, now):
     found = speed.Gate(known, 1.0).judge("x", taken)
     assert found.outcome == (INCONCLUSIVE if then or now else NOT_SLOWER)
     assert (speed.SPINNING in str(found)) == bool(then or now)
+    assert found.advice(30.0) == (speed.IN_TURNS if then or now else "")
 
 
 def test_a_kernel_that_does_not_tell(tmp_path):
