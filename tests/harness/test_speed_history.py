@@ -255,6 +255,29 @@ def test_an_episode_is_two_steps():
     assert [NAMES.index(step.run) for step in steps(values, NAMES)] == [20, 25]
 
 
+@pytest.mark.parametrize(
+    "runs",
+    [(6, 6, 6, 6), (6, 6, 6, 6, 6), (10, 5, 10, 5), (20, 3, 20), (20, 5, 20, 3)],
+    ids=lambda runs: "-".join(map(str, runs)),
+)
+@pytest.mark.parametrize("slower", [1.1, 1.5])
+def test_levels_that_come_and_go_are_steps(runs, slower):
+    """Each of them, the one that still stands first of all."""
+    levels = np.repeat([slower if at % 2 else 1.0 for at in range(len(runs))], runs)
+    for seed in range(3):
+        found = steps(levels * np.exp(0.003 * np.random.default_rng(seed).standard_normal(len(levels))), range(100))
+        assert [step.run for step in found] == list(np.cumsum(runs)[:-1])
+
+
+@pytest.mark.parametrize("before", [5, 10, 30])
+def test_the_second_run_of_a_step_does_not_stand_alone(before):
+    """A step is told, and nothing that contradicts it."""
+    values = [*calm(1, before), 1.2, 1.21]
+    assert [NAMES.index(step.run) for step in steps(values, NAMES)] == [before]
+    assert latest(values, NAMES[: len(values)]) is None
+    assert latest([*values, 1.8], NAMES[: len(values) + 1]).change == pytest.approx(0.49, abs=0.02)
+
+
 def test_a_run_that_does_not_tell_its_machine_counts(tmp_path):
     """It lies in this machine's folder."""
     saved(tmp_path, 1, {"a": speed([1.0])})
