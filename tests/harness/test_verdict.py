@@ -45,6 +45,28 @@ def test_the_budget_is_the_limit(share, passed):
     assert found.stage == ("" if passed else "numbers")
 
 
+def test_a_budget_without_bounds_allows_nothing():
+    """Else it would allow anything."""
+    found = judge(case_id="x", actual={"logits": -7 * LOGITS}, expected={"logits": LOGITS}, precision="fp32",
+                  budget=Budget("fp32", "fp32", math.inf))  # fmt: skip
+    assert found.stage == "numbers"
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_one_value_that_is_not_finite_is_told_and_nothing_is_made_of_it(value):
+    """On one side it is what failed; on both, as a masked class has it, it is no error."""
+    actual, masked = LOGITS.copy(), LOGITS.copy()
+    actual[-1, -1] = value
+    found = verdict(actual)
+    assert (found.stage, found.failing_images) == ("nonfinite", (len(LOGITS) - 1,))
+    assert found.hints == (f"image {len(LOGITS) - 1} is wrong, the other {len(LOGITS) - 1} of {len(LOGITS)} agree",)
+    masked[:, 3] = value
+    assert verdict(masked, masked).passed
+    found = verdict(np.where(np.arange(1000) == 3, masked, 1.7 * masked), masked)
+    assert found.stage == "numbers"
+    assert found.failing_images == tuple(range(len(LOGITS)))
+
+
 def test_exactly_the_budget_passes():
     """A limit is what is allowed."""
     expected = np.zeros((1, 4))
@@ -194,6 +216,14 @@ def test_what_looks_like_nothing_known_has_no_hint(allowed):
     assert recognise(actual=LOGITS, expected=LOGITS, allowed=allowed) == []
     assert recognise(actual=shifted(3 * allowed), expected=LOGITS, allowed=allowed) == []
     assert recognise(actual=RNG.standard_normal(LOGITS.shape), expected=LOGITS, allowed=allowed) == []
+
+
+@pytest.mark.parametrize("factor", [1.0001, 1.00001])
+def test_a_factor_that_is_nearly_one_is_told_with_its_digits(factor):
+    """And only where it explains the error: noise is no gain."""
+    (hint,) = recognise(actual=factor * LOGITS, expected=LOGITS, allowed=1e-7)
+    assert hint.startswith(f"image 0 is {factor} times what was expected")
+    assert recognise(actual=np.float64(np.float16(LOGITS)), expected=LOGITS, allowed=1e-7) == []
 
 
 def close_race(margin, values=1000):
