@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper, save
 
 from fixtures.engines.onnxruntime_engine import OnnxRuntimeEngine
-from fixtures.errors import ParseError
+from fixtures.errors import ModelError, ParseError
 from fixtures.pipeline import Laboratory
 from fixtures.records import Case, ModelSpec
 
@@ -29,6 +29,15 @@ def test_a_program_that_cannot_be_had_is_asked_for_once(tmp_path, monkeypatch):
             with pytest.raises(ParseError, match="Unheard"):
                 laboratory.program(Case("onnxruntime:cpu", ModelSpec(path=tmp_path / "unheard.onnx"), "fp32", 1))
     assert len(asked) == 1
+
+
+def test_images_that_no_memory_holds_are_refused(laboratory):
+    """At once, and not when the machine has none left."""
+    spec = ModelSpec("test_nfnet", size=(32, 32))
+    refused = r"100000000000 images have 1\.23e\+06 GB, this machine has \d\S* GB of memory -> use a smaller --batch"
+    for ask in (laboratory.images, laboratory.input_shape):
+        with pytest.raises(ModelError, match=refused):
+            ask(spec, 100_000_000_000)
 
 
 def test_images_are_the_same_from_wherever_they_are_asked(laboratory):

@@ -98,6 +98,8 @@ WRONG = [
     (("--engine", "tensorrt:gpu"), "unknown engine 'tensorrt:gpu' -> choose from onnxruntime:cpu"),
     (("--engine", "migraphx:npu"), "unknown engine 'migraphx:npu' -> choose from"),
     (("--require-engine", "migraphx"), "unknown engine 'migraphx'"),
+    (("--require-engine", ""), "the name of an engine is empty -> leave the option out, or write a name"),
+    (("--engine", "onnxruntime:cpu,"), "the name of an engine is empty"),
     (("--batch", "0"), "batch 0 is too small: use 1 or more"),
     (("--batch", "-3"), "batch -3 is too small"),
     (("--batch", "two"), "batch 'two' is not a whole number"),

@@ -92,10 +92,11 @@ def test_the_line_of_a_case_tells_its_worst_comparison(rows):
 
 
 def test_a_model_that_fixes_its_batch_is_judged(runner, classifier):
-    """No test asks for another batch of it."""
+    """No test asks for another batch of it, and nobody has to say which one that is."""
     engine = ("--engine", "onnxruntime:cpu", "--precision", "fp32")
-    done = runner.pytest(CONFORMANCE, *engine, f"--model={classifier}", "--batch", "4")
+    done = runner.pytest(CONFORMANCE, *engine, f"--model={classifier}")
     assert done.code == 0, done.text
+    assert " | fp32 | batch 4\n" in done.out
     assert re.search(r"\b\d+ passed, 2 deselected in", done.out)
     refused = runner.pytest(f"{CONFORMANCE}/test_agreement.py", *engine, f"--model={classifier}", "--batch", "2")
     assert refused.code == 1
@@ -136,6 +137,27 @@ def test_mixed_up_rows_fail_and_are_called_by_name(bad):
     assert "at fault:          the engine (from the float64 oracle: engine " in bad.out
     assert re.search(r"^FAIL onnxruntime:cpu-test_nfnet@64-fp32-b2 ", bad.out, re.MULTILINE)
     assert "Traceback" not in bad.text
+
+
+def test_a_case_whose_tests_failed_has_not_passed(runner, tmp_path):
+    """Though what was compared agreed, or where nothing was."""
+    plugin = tmp_path / "failing.py"
+    plugin.write_text("""
+import pytest
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    yield
+    if "repeating" in pyfuncitem.nodeid or "b3" in pyfuncitem.nodeid: pytest.fail("boom")
+@pytest.hookimpl
+def pytest_runtest_setup(item):
+    if "b4" in item.nodeid: pytest.fail("bang")
+""")
+    places = (f"{CONFORMANCE}/test_repeating.py", f"{CONFORMANCE}/test_agreement.py")
+    done = runner.small(*places, "--precision", "fp32", "--batch", "1,3,4", plugin=plugin)
+    assert done.code == 1
+    verdicts = dict(re.findall(r"^FAIL onnxruntime:cpu-test_nfnet@64-fp32-b(\d) .*  (.*)$", done.out, re.MULTILINE))
+    told = {"1": (3, 1), "3": (3, 3), "4": (0, 3)}
+    assert verdicts == {batch: f"{compared} comparisons, {bad} tests failed" for batch, (compared, bad) in told.items()}
 
 
 def test_the_failure_can_be_seen_again(bad, runner, tmp_path):

@@ -38,7 +38,7 @@ ROOMS = {
     "defaults": {"nfnet"},
     "origins": {"assets", "nfnet"},
     "arguments": {"assets", "nfnet", "origins"},
-    "pipeline": {"accuracy", "inputs", "modelfile", "nfnet", "engines", "programs", "truth", "verdict"},
+    "pipeline": {"accuracy", "hardware", "inputs", "modelfile", "nfnet", "engines", "programs", "truth", "verdict"},
     "explaining": {"engines", "locality", "pipeline", "truth"},
     "recognition": {"defaults", "digits", "engines", "images", "modelfile", "origins", "pipeline", "speed", "verdict"},
     "drawing": {"digits", "engines", "images", "pipeline", "recognition"},
