@@ -131,8 +131,9 @@ def test_a_slower_run_fails_its_tests_and_is_not_saved(runner, storage, tmp_path
     assert refused in again.err
 
 
-def test_a_run_that_pytest_benchmark_fails_is_no_baseline_either(runner, storage):
-    """The gate's past is slow, the compared one fast; without the gate pytest-benchmark saves what it fails."""
+@pytest.mark.parametrize("gate", [(), ("--speed-gate=before",)], ids=["alone", "gate"])
+def test_a_run_that_pytest_benchmark_fails_is_no_baseline_either(runner, storage, gate):
+    """The gate's past is slow, the compared one fast."""
 
     def change(saved):
         scaled(100)(saved)
@@ -141,7 +142,7 @@ def test_a_run_that_pytest_benchmark_fails_is_no_baseline_either(runner, storage
 
     rewrite(storage, change)
     words = ("--benchmark-compare=0001", "--benchmark-compare-fail=min:5%", "--benchmark-save=after")
-    done = run(runner, storage, "--speed-gate=before", *words, batch="1,2")
+    done = run(runner, storage, *gate, *words, batch="1,2")
     assert done.code == 1, done.text
     assert done.text.count("Performance has regressed:") == 1
     assert "this run is not saved: it did not pass" in done.out

@@ -70,6 +70,17 @@ def test_the_plot_is_a_picture(tmp_path):
     assert list(lines(POINTS)) == ["migraphx fp16", "ort fp32"]
 
 
+def test_a_plot_of_many_lines_has_room_for_their_names(tmp_path):
+    """Of all variants at two precisions; whatever signs a file's name has."""
+    pytest.importorskip("matplotlib")
+    many = [
+        Point(rf"onnxruntime:cpu-a${at}\foo$b-fp32", batch, 0.1, 0.1, 0.1, 0.0) for at in range(60) for batch in (1, 8)
+    ]
+    plot(many, tmp_path / "sweep.svg")
+    height = ET.parse(tmp_path / "sweep.svg").getroot().get("height")  # noqa: S314  our own file
+    assert 600 < float(height.removesuffix("pt")) < 1000
+
+
 def test_only_latencies_without_errors_are_points():
     """Of the same recorder come benchmarks of other things."""
     percentiles = {"p50": 0.1, "p90": 0.2, "p99": 0.3, "spread": 0.0}
@@ -137,6 +148,20 @@ def test_a_plot_that_cannot_be_written_is_said(runner, tmp_path):
     done = runner.small(*words, f"--cache-dir={tmp_path}")
     assert done.code == 0, done.text
     assert "no plot: [Errno " in done.out
+
+
+def test_a_plot_that_fails_decides_nothing(runner, tmp_path):
+    """All was measured, and is told."""
+    plugin = tmp_path / "spoiling.py"
+    plugin.write_text("""
+import matplotlib.figure
+def savefig(*words, **more): raise RuntimeError("first line\\nsecond line")
+matplotlib.figure.Figure.savefig = savefig
+""")
+    words = ("tests/performance/test_latency.py", "--precision", "fp32", "--batch", "1,2", "--speed-seconds", "0.2")
+    done = runner.small(*words, plugin=plugin)
+    assert done.code == 0, done.text
+    assert re.search(r"^no plot: first line.*second line$", done.out, re.MULTILINE)
 
 
 def test_device_latency_is_collected_where_buffers_stay_on_the_device(runner):
