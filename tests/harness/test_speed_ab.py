@@ -221,7 +221,8 @@ def test_the_same_installation_twice(runner, tmp_path):
     assert "speed: two installations in turns" in done.out
     assert re.search(
         r"onnxruntime:cpu 1\S* here, 1\S* in .*, the same engine on both sides(, threads had a processor each in some "
-        r"launches only)?, \d+ launches of each", done.out
+        r"launches only)?, \d+ launches of each",
+        done.out,
     )
     (case,) = ET.parse(junit).iter("testcase")  # noqa: S314  our own file
     (verdict,) = (row.get("value") for row in case.iter("property") if row.get("name") == "speed")

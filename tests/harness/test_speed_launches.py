@@ -56,15 +56,19 @@ def called_slower(slower, launches, noise, kinds=0.0):
     return called
 
 
-@pytest.mark.parametrize("apart", [0.0, 0.02])
-@pytest.mark.parametrize("count", [8, LAUNCHES])
+@pytest.mark.parametrize(
+    ("count", "apart"), [(1, 0.0), (1, 0.01), (3, 0.01), (8, 0.0), (8, 0.02), (LAUNCHES, 0.0), (LAUNCHES, 0.02)]
+)
 def test_the_interval_tells_by_how_much_launches_differ(count, apart):
-    """99 times in 100 it holds the truth, though two launches are some percent apart while they live."""
+    """99 times in 100 it holds the truth, though two launches are some percent apart while they live.
+
+    Of one launch nobody sees that: it is taken to be as it was measured.
+    """
     holds = 0
     for seed in range(200):
         random = np.random.default_rng(seed)
         places = np.exp(apart * random.standard_normal((count, 1, 1)) * [[[1], [0]]])
-        blocks = places * np.exp(0.01 * random.standard_normal((count, 2, 400 // count)))
+        blocks = places * np.exp(0.01 * random.standard_normal((count, 2, 200 // count)))
         found = judge_launches([(1.03 * new, old) for new, old in blocks], LIMIT).ratio
         holds += found.low <= 1.03 <= found.high
     assert holds >= 194
