@@ -1,5 +1,7 @@
 """Two sessions never measure on one device at once."""
 
+import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -65,6 +67,21 @@ def test_without_a_lock_there_is_no_waiting(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with alone_on("onnxruntime:cpu"), alone_on("onnxruntime:cpu"):
         pass
+
+
+def test_a_place_for_everybody_is_not_trusted(tmp_path, monkeypatch):
+    """The folder there is the user's alone; what another has put in its place is left alone, and nothing is locked."""
+    monkeypatch.delenv(RUNTIME, raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = tmp_path / f"nfnet-migraphx-{os.getuid()}"
+    with alone_on("onnxruntime:cpu"):
+        assert (folder / "cpu.lock").exists()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    shutil.rmtree(folder)
+    (tmp_path / "elsewhere").mkdir()
+    folder.symlink_to(tmp_path / "elsewhere")
+    with alone_on("onnxruntime:cpu"):
+        assert not list((tmp_path / "elsewhere").iterdir())
 
 
 @pytest.mark.parametrize("words", [("test_latency.py",), ("test_ab.py", f"--ab={sys.executable}")], ids=lambda x: x[0])
