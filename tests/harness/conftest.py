@@ -64,8 +64,8 @@ class Runner:
         """Run Python with ``words``."""
         plain = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "NFNET"))}
         offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(self.cache / "hub")}
-        runtime = {"XDG_RUNTIME_DIR": str(self.cache)}  # else it would wait for whoever measures on this machine
-        ours = {"NFNET_CACHE_DIR": str(self.cache), "PYTHONDONTWRITEBYTECODE": "1", **runtime}
+        alone = {"TMPDIR": str(self.cache)}  # else it would wait for whoever measures on this machine
+        ours = {"NFNET_CACHE_DIR": str(self.cache), "PYTHONDONTWRITEBYTECODE": "1", **alone}
         settings = {**plain, **offline, **ours, **(env or {})}
         done = subprocess.run(
             [sys.executable, *map(str, words)], cwd=cwd, env=settings, capture_output=True, text=True, timeout=timeout,

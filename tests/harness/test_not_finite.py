@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
+from fixtures.accuracy.answers import needed_errors, ranked
 from fixtures.errors import OracleError
+from fixtures.locality.score import judge
 from fixtures.pipeline import Laboratory
 from fixtures.records import Case, ModelSpec
 from fixtures.truth.floors import relative_errors
+from fixtures.truth.rounding import FORMATS
 
 CLASSES = 10
 LAST = np.arange(CLASSES) == CLASSES - 1
@@ -59,6 +62,35 @@ def test_the_shell_does_not_call_that_agreement(runner, tmp_path):
     assert "could not judge: " in done.text
     assert "gives NaN or Inf on these images -> choose a precision with a wider range" in done.text
     assert "AGREE" not in done.text
+
+
+def test_a_masked_class_is_the_last_answer():
+    """An image that has other answers has them; one that has none, or too much of one, has no answer."""
+    logits = np.array([[1.0, 2.0, -np.inf], [np.nan, 1.0, 2.0], [np.inf, 1.0, 2.0], [-np.inf] * 3])
+    assert ranked(logits) == [(1, 0, 2), (), (), ()]
+    needed = needed_errors(logits[:1], [(0, 1, 2)])
+    assert needed == pytest.approx(1 / np.sqrt(2) / np.linalg.norm([1.0, 2.0]))
+    assert needed_errors(logits[:1], [(2, 1, 0)]) == np.inf
+
+
+def test_an_image_without_an_answer_is_not_the_inputs_fault(tmp_path):
+    """Where nothing is finite on either side nothing has moved."""
+    spec = ModelSpec(path=classifier(tmp_path, 0))
+    with Laboratory(tmp_path) as laboratory:
+        images = laboratory.images(spec, 2)
+        plain = laboratory.truth(spec).sensitivity(images)
+        images[1] = np.nan
+        assert 0 < laboratory.truth(spec).sensitivity(images) <= plain < 1e-5
+
+
+def test_a_block_whose_rounding_overflows_is_no_crash():
+    """Beside a channel of zeros."""
+    exact = np.zeros((1, 2, 4))
+    exact[0, 0] = 7e4
+    found = judge(
+        "x", actual=exact, exact=exact, rounding=[np.where(exact, np.inf, 0.0)], kind=FORMATS["fp16"], among=1
+    )
+    assert not found.off
 
 
 def test_errors_of_numbers_that_are_not_finite():

@@ -157,7 +157,9 @@ def pytest_runtest_setup(item):
     assert done.code == 1
     verdicts = dict(re.findall(r"^FAIL onnxruntime:cpu-test_nfnet@64-fp32-b(\d) .*  (.*)$", done.out, re.MULTILINE))
     told = {"1": (3, 1), "3": (3, 3), "4": (0, 3)}
-    assert verdicts == {batch: f"{compared} comparisons, {bad} tests failed" for batch, (compared, bad) in told.items()}
+    assert verdicts == {
+        batch: f"{compared} comparisons, tests failed: {bad}" for batch, (compared, bad) in told.items()
+    }
 
 
 def test_the_failure_can_be_seen_again(bad, runner, tmp_path):

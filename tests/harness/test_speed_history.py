@@ -278,6 +278,14 @@ def test_the_second_run_of_a_step_does_not_stand_alone(before):
     assert latest([*values, 1.8], NAMES[: len(values) + 1]).change == pytest.approx(0.49, abs=0.02)
 
 
+def test_two_new_runs_of_two_levels_are_no_step(tmp_path):
+    """Their middle would be one that no run has."""
+    for at, time in enumerate([*calm(1, 30), 1.2, 1.5], 1):
+        saved(tmp_path, at, {"x": speed([time])})
+    (line,) = report(tmp_path, HERE)
+    assert line.endswith(" in 0032_x alone, the newest: one run is no step")
+
+
 def test_a_run_that_does_not_tell_its_machine_counts(tmp_path):
     """It lies in this machine's folder."""
     saved(tmp_path, 1, {"a": speed([1.0])})

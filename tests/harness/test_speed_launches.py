@@ -85,3 +85,15 @@ def test_hours_of_blocks_are_judged_as_minutes_are():
     assert peak < 2**28
     assert found.outcome == SLOWER
     assert found.ratio.low < 1.05 < found.ratio.high
+
+
+@pytest.mark.parametrize(("new", "old"), [(600, 24_000), (24_000, 600)])
+@pytest.mark.parametrize(("slower", "outcome"), [(1.0, NOT_SLOWER), (1.05, SLOWER)])
+def test_a_long_run_is_held_against_a_short_one(new, old, slower, outcome):
+    """Though some blocks are slow by the others' doing: both have as many of them."""
+    rng = np.random.default_rng(1)
+
+    def blocks(count):
+        return np.exp(0.004 * rng.standard_normal(count)) * np.where(rng.random(count) < 0.12, 1.45, 1.0)
+
+    assert judge(slower * blocks(new), blocks(old), LIMIT).outcome == outcome

@@ -27,7 +27,7 @@ def run(runner, storage, *words, batch="1"):
 def before(runner, tmp_path_factory):
     """The path of a saved run, made once; tests work on copies of its folder."""
     folder = tmp_path_factory.mktemp("saved")
-    done = run(runner, folder, "--benchmark-save=before", batch="1,2")
+    done = run(runner, folder, *SURELY, "--benchmark-save=before", batch="1,2")
     assert done.code == 0, done.text
     (path,) = folder.rglob("0001_before.json")
     return path
@@ -142,7 +142,7 @@ def test_a_run_that_pytest_benchmark_fails_is_no_baseline_either(runner, storage
 
     rewrite(storage, change)
     words = ("--benchmark-compare=0001", "--benchmark-compare-fail=min:5%", "--benchmark-save=after")
-    done = run(runner, storage, *gate, *words, batch="1,2")
+    done = run(runner, storage, *SURELY, *gate, *words, batch="1,2")
     assert done.code == 1, done.text
     assert done.text.count("Performance has regressed:") == 1
     assert "this run is not saved: it did not pass" in done.out

@@ -10,9 +10,10 @@ import pytest
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_sessionfinish():
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))  # files end early, as on a full disk
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, usual[1]))  # files end early, as on a full disk
     yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, usual)
 """
 WORDS = ("tests/performance/test_latency.py", "--precision", "fp32", "--batch", "1", "--speed-seconds", "0.2")
 
@@ -48,3 +49,13 @@ def test_what_was_saved_before_stays(runner, tmp_path, full):
     (kept,) = (tmp_path / "storage").rglob("*.json")
     assert kept.name == "0001_x.json"
     assert json.loads(kept.read_text())["benchmarks"]
+
+
+def test_what_cannot_even_be_opened_is_told(runner, tmp_path):
+    """And left as it is."""
+    (tmp_path / "folder").mkdir()
+    done = runner.small(*WORDS, f"--benchmark-json={tmp_path}/folder")
+    assert done.code == 1, done.text
+    assert f"ERROR: this run is not saved: {tmp_path}/folder: Is a directory" in done.out
+    assert "latency and throughput, host to host" in done.out
+    assert (tmp_path / "folder").is_dir()
