@@ -83,6 +83,14 @@ def test_an_image_without_an_answer_is_not_the_inputs_fault(tmp_path):
         assert 0 < laboratory.truth(spec).sensitivity(images) <= plain < 1e-5
 
 
+def test_a_number_where_there_is_none_is_all_wrong():
+    """As the other way about; where both have none the rest is judged."""
+    exact, kind = np.array([[1.0, np.nan, 2.0]]), FORMATS["fp32"]
+    rounding = [np.where(np.isnan(exact), 0.0, 1e-7)]
+    for actual, floors in (([[1.0, 3.0, 2.0]], np.inf), ([[1.0, np.nan, np.inf]], np.inf), (exact, 0.0)):
+        assert judge("x", actual=np.array(actual), exact=exact, rounding=rounding, kind=kind, among=1).floors == floors
+
+
 def test_a_block_whose_rounding_overflows_is_no_crash():
     """Beside a channel of zeros."""
     exact = np.zeros((1, 2, 4))

@@ -87,8 +87,10 @@ def test_a_place_for_everybody_is_not_trusted(tmp_path, monkeypatch):
     shutil.rmtree(folder)
     (tmp_path / "elsewhere").mkdir()
     folder.symlink_to(tmp_path / "elsewhere")
-    with alone_on("onnxruntime:cpu"):
+    heard = []
+    with told_by(heard.append), alone_on("onnxruntime:cpu"):
         assert not list((tmp_path / "elsewhere").iterdir())
+    assert heard == [f"another session may be timing at the same time: {folder}: it is another user's"]
 
 
 @pytest.mark.parametrize("words", [("test_latency.py",), ("test_ab.py", f"--ab={sys.executable}")], ids=lambda x: x[0])
