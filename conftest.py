@@ -5,10 +5,10 @@ pytest_plugins = [
     "fixtures.plugin.main",
     "fixtures.plugin.session",
     "fixtures.plugin.checking",
-    "fixtures.plugin.decisions",
+    "fixtures.plugin.predictions",
     "fixtures.plugin.saving",
     "fixtures.plugin.speed",
     "fixtures.plugin.figures",
-    "fixtures.plugin.duel",
+    "fixtures.plugin.ab_comparison",
     "fixtures.plugin.sweep",
 ]

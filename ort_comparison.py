@@ -87,52 +87,102 @@ def _parser() -> argparse.ArgumentParser:
     from fixtures.precisions import BY_NAME
 
     parser = argparse.ArgumentParser(
-        description="Compare MIGraphX with ONNX Runtime on random images or on photographs.", epilog=EXAMPLES,
+        description="Compare MIGraphX with ONNX Runtime on random images or on photographs.",
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     usual, small = (workload(engine).models[0][0] for engine in ("migraphx:gpu", "migraphx:ref"))
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
-        "--model", metavar="FILE|URL", type=arguments.model_source,
+        "--model",
+        metavar="FILE|URL",
+        type=arguments.model_source,
         help="ONNX classification model, or an https address that is fetched once",
-    )  # fmt: skip
-    what.add_argument("--variant", metavar="NAME", type=arguments.one_variant,
-                      help=f"NFNet to build (default: {usual}; {small} on migraphx:ref)")  # fmt: skip
+    )
+    what.add_argument(
+        "--variant",
+        metavar="NAME",
+        type=arguments.one_variant,
+        help=f"NFNet to build (default: {usual}; {small} on migraphx:ref)",
+    )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--inputs", metavar="N", type=arguments.whole(1, "inputs"), default=10,
-                       help="number of random images (default: 10)")  # fmt: skip
-    which.add_argument("--images", metavar="PATH", nargs="+", type=arguments.path,
-                       help="photographs or folders of them instead: the five likeliest names of each")  # fmt: skip
+    which.add_argument(
+        "--inputs",
+        metavar="N",
+        type=arguments.whole(1, "inputs"),
+        default=10,
+        help="number of random images (default: 10)",
+    )
+    which.add_argument(
+        "--images",
+        metavar="PATH",
+        nargs="+",
+        type=arguments.path,
+        help="photographs or folders of them instead: the five likeliest names of each",
+    )
     rows: dict[str, dict[str, Any]] = {
-        "--engine": {"metavar": "NAME",
-                     "help": f"engine to judge: {', '.join(KNOWN)} (default: the best MIGraphX target there is)"},
-        "--precision": {"metavar": "NAME", "type": arguments.one_precision,
-                        "help": f"{', '.join(BY_NAME)} (default: fp32, or fp16 where the model's file is in that)"},
-        "--batch": {"metavar": "N", "type": arguments.whole(1, "batch"), "default": 1,
-                    "help": "images a run (default: 1)"},
-        "--image-size": {"metavar": "N|HxW", "type": arguments.image_size,
-                         "help": "pixels, square or height x width (default: what fits the engine or the model)"},
-        "--weights": {"metavar": "WHICH", "type": arguments.weights, "default": "auto",
-                      "help": "weights of a built model: auto, pretrained, trained, seeded or a safetensors file "
-                              "(default: auto, the best that can be had at once)"},
-        "--calibration": {"metavar": "FOLDER", "type": arguments.path,
-                          "help": "photographs that int8 and fp8 take their scales from (default: digits for the "
-                                  "trained network, else synthetic images)"},
-        "--seed": {"metavar": "N", "type": arguments.whole(0, "seed"), "default": 0,
-                   "help": "seed of the weights of a built model (default: 0)"},
+        "--engine": {
+            "metavar": "NAME",
+            "help": f"engine to judge: {', '.join(KNOWN)} (default: the best MIGraphX target there is)",
+        },
+        "--precision": {
+            "metavar": "NAME",
+            "type": arguments.one_precision,
+            "help": f"{', '.join(BY_NAME)} (default: fp32, or fp16 where the model's file is in that)",
+        },
+        "--batch": {
+            "metavar": "N",
+            "type": arguments.whole(1, "batch"),
+            "default": 1,
+            "help": "images a run (default: 1)",
+        },
+        "--image-size": {
+            "metavar": "N|HxW",
+            "type": arguments.image_size,
+            "help": "pixels, square or height x width (default: what fits the engine or the model)",
+        },
+        "--weights": {
+            "metavar": "WHICH",
+            "type": arguments.weights,
+            "default": "auto",
+            "help": "weights of a built model: auto, pretrained, trained, seeded or a safetensors file "
+            "(default: auto, the best that can be had at once)",
+        },
+        "--calibration": {
+            "metavar": "FOLDER",
+            "type": arguments.path,
+            "help": "photographs that int8 and fp8 take their scales from (default: digits for the "
+            "trained network, else synthetic images)",
+        },
+        "--seed": {
+            "metavar": "N",
+            "type": arguments.whole(0, "seed"),
+            "default": 0,
+            "help": "seed of the weights of a built model (default: 0)",
+        },
         "--fast-math": {"action": "store_true", "help": "let MIGraphX trade accuracy for speed"},
         "--exhaustive-tune": {"action": "store_true", "help": "let MIGraphX try every kernel; slow to compile"},
-        "--explain": {"action": "store_true",
-                      "help": "name the first wrong block and write a bug report; show the table of blocks"},
-        "--threads": {"metavar": "N", "type": arguments.whole(0, "threads"), "default": 0,
-                      "help": "ONNX Runtime's threads (default: 0, one a physical core)"},
+        "--explain": {
+            "action": "store_true",
+            "help": "name the first wrong block and write a bug report; show the table of blocks",
+        },
+        "--threads": {
+            "metavar": "N",
+            "type": arguments.whole(0, "threads"),
+            "default": 0,
+            "help": "ONNX Runtime's threads (default: 0, one a physical core)",
+        },
         "--migraphx": {"metavar": "PATH", "help": "folder or library file of MIGraphX (default: it is looked for)"},
-        "--cache-dir": {"metavar": "DIR",
-                        "help": "folder for built models and compiled programs (default: $NFNET_CACHE_DIR or "
-                                "~/.cache/nfnet-migraphx)"},
-        "--no-program-cache": {"action": "store_true",
-                               "help": "compile the program now: load none from the cache, keep none"},
-    }  # fmt: skip
+        "--cache-dir": {
+            "metavar": "DIR",
+            "help": "folder for built models and compiled programs (default: $NFNET_CACHE_DIR or "
+            "~/.cache/nfnet-migraphx)",
+        },
+        "--no-program-cache": {
+            "action": "store_true",
+            "help": "compile the program now: load none from the cache, keep none",
+        },
+    }
     for name, settings in rows.items():
         parser.add_argument(name, **settings)
     return parser
@@ -175,23 +225,23 @@ def _case(options: argparse.Namespace) -> Case:
     named = options.engine is not None
     status = engine_status(options.engine, options.migraphx) if named else default_engines(options.migraphx)[-1]
     if status.missing:  # before weights are fetched for it
-        cure = status.cure if named else f"{status.cure}; or judge ONNX Runtime alone: --engine onnxruntime:cpu"
-        raise EngineUnavailable(status.missing, where=status.name, cure=cure)
+        hint = status.hint if named else f"{status.hint}; or judge ONNX Runtime alone: --engine onnxruntime:cpu"
+        raise EngineUnavailable(status.missing, where=status.name, hint=hint)
     settings = EngineOptions(options.fast_math, options.exhaustive_tune, threads=options.threads)
     model = _model(options, status.name)
     return Case(status.name, model, options.precision or _file_precision(model), options.batch, settings)
 
 
 def _file_precision(model: ModelSpec) -> str:
-    from fixtures.modelfile import inspect
+    from fixtures.onnx_file import inspect
 
     return inspect(model.path).precision if model.path else "fp32"
 
 
 def _model(options: argparse.Namespace, engine: str) -> ModelSpec:
     from fixtures.cache import cache_folder
-    from fixtures.origins import model_file
     from fixtures.records import ModelSpec
+    from fixtures.weight_sources import model_file
 
     cache = cache_folder(options.cache_dir)
     if options.model:
@@ -200,11 +250,11 @@ def _model(options: argparse.Namespace, engine: str) -> ModelSpec:
 
 
 def _built(options: argparse.Namespace, engine: str, cache: Path) -> ModelSpec:
+    from fixtures.accuracy.digits import VARIANT
+    from fixtures.cli.recognition import instead, usual_variant
     from fixtures.defaults import fitting_size, workload
-    from fixtures.digits import VARIANT
-    from fixtures.origins import AUTO, Origins
-    from fixtures.recognition import instead, usual_variant
     from fixtures.records import ModelSpec
+    from fixtures.weight_sources import AUTO, Origins
 
     because = "--seed is given" if options.seed else ""
     origins = Origins(options.weights, cache, seeded_because=because)
@@ -239,7 +289,7 @@ def _introduction(laboratory: Laboratory, case: Case, version: str) -> Iterator[
 
 def _explain(laboratory: Laboratory, case: Case, images: Any, failing: tuple[int, ...]) -> None:
     """Print where it goes wrong; that it cannot be said changes no answer."""
-    from fixtures.explaining import explain_case
+    from fixtures.localize_case import explain_case
 
     try:
         found = explain_case(laboratory, case, images, failing=failing)
@@ -253,7 +303,7 @@ def _explain(laboratory: Laboratory, case: Case, images: Any, failing: tuple[int
 
 def _recognise(laboratory: Laboratory, case: Case, places: list[Path], *, explain: bool) -> tuple[int, int]:
     """Print the names of each photograph; return how many are off, and of how many."""
-    from fixtures.recognition import recognise
+    from fixtures.cli.recognition import recognise
 
     failed, count, first, images = 0, 0, None, None
     for part in recognise(laboratory, case, places):
@@ -263,7 +313,7 @@ def _recognise(laboratory: Laboratory, case: Case, places: list[Path], *, explai
         if not (part.verdict.passed or first):
             first, images = part, part.images
     if first:
-        print(first.message(laboratory.blame(case, first.images, first.actual, first.expected)))
+        print(first.message(laboratory.attribute(case, first.images, first.actual, first.expected)))
     if explain:
         _explain(laboratory, case, images, first.verdict.failing_images if first else ())
     return failed, count
@@ -281,15 +331,18 @@ def _compare_images(laboratory: Laboratory, case: Case, count: int, *, explain: 
         actual, expected = laboratory.run(case, part), laboratory.reference(case.model, part)
         verdict = laboratory.judge(case, actual, expected, images=part)
         if not (verdict.passed or first):
-            first, suspect, fault = verdict, part, laboratory.blame(case, part, actual, expected)
+            first, suspect, fault = verdict, part, laboratory.attribute(case, part, actual, expected)
         rows = verdict.images[: count - start]
         off = sum(row.image in verdict.failing_images for row in rows) if rows else min(case.batch, count - start)
         failed += max(off, not verdict.passed)  # what only fills the batch may not be wrong either
         for row in rows:
-            allowed = verdict.budget.allows(row.image) / verdict.unit
-            print(f"{start + row.image:>5}  {row.relative_l2 / verdict.unit:>10.3g}  {allowed:>7.3g}  "
-                  f"{row.top1_actual:>5}  {row.top1_expected:>8}  {row.margin:>7.1e}  "
-                  f"{'DIFFERS' if row.image in verdict.failing_images else ''}", flush=True)  # fmt: skip
+            allowed = verdict.tolerance.of_image(row.image) / verdict.unit
+            print(
+                f"{start + row.image:>5}  {row.relative_l2 / verdict.unit:>10.3g}  {allowed:>7.3g}  "
+                f"{row.top1_actual:>5}  {row.top1_expected:>8}  {row.margin:>7.1e}  "
+                f"{'DIFFERS' if row.image in verdict.failing_images else ''}",
+                flush=True,
+            )
     if first:
         print(failure_message(first, reference=laboratory.reference_name(case.model), fault=fault))
     if explain:

@@ -7,7 +7,7 @@ pytestmark = pytest.mark.conformance
 
 
 def test_same_input_twice_gives_the_same_answer(check, laboratory, case):
-    """To the bit where the engine promises it, within the budget elsewhere; a run in between changes nothing."""
+    """To the bit where the engine promises it, within the tolerance elsewhere; a run in between changes nothing."""
     images = laboratory.images(case.model, case.batch)
     first = check.run(images)
     check.run(images * np.float32(0.5))

@@ -39,7 +39,7 @@ def test_saved_and_loaded_program_gives_the_same_bits(check, laboratory, case, a
 
 
 def test_compiled_twice_gives_the_same_program(check, laboratory, case, anew):
-    """To the bit where the engine is deterministic, within the budget elsewhere.
+    """To the bit where the engine is deterministic, within the tolerance elsewhere.
 
     A program that came from the cache is held against one of now: nothing that is kept can hide that compiling fails.
     """

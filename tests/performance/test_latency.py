@@ -8,11 +8,18 @@ pytestmark = pytest.mark.performance
 def described(laboratory, case, program, figures):
     """What was timed, for the saved run; what takes time is asked for afterwards."""
     return {
-        "engine": case.engine, "version": laboratory.engine(case.engine).version, "model": case.model.label,
-        "variant": case.model.variant, "precision": case.precision, "batch": case.batch, "facts": program.facts,
-        "multiply_adds": laboratory.model(case.model).macs, "model_sha256": figures.model_sha256,
-        "costs": lambda: figures.costs(program), "roofline": lambda: figures.roofline(program),
-    }  # fmt: skip
+        "engine": case.engine,
+        "version": laboratory.engine(case.engine).version,
+        "model": case.model.label,
+        "variant": case.model.variant,
+        "precision": case.precision,
+        "batch": case.batch,
+        "facts": program.facts,
+        "multiply_adds": laboratory.model(case.model).macs,
+        "model_sha256": figures.model_sha256,
+        "costs": lambda: figures.costs(program),
+        "roofline": lambda: figures.roofline(program),
+    }
 
 
 def test_latency(stopwatch, figures, program, laboratory, case):
@@ -20,9 +27,12 @@ def test_latency(stopwatch, figures, program, laboratory, case):
     feeds = {laboratory.model(case.model).input.name: laboratory.images(case.model, case.batch)}
     outputs = program.run(feeds)
     stopwatch.measure(
-        lambda: program.run(feeds), group=case.model.label, first_run_seconds=program.costs.first_run_seconds,
-        error_units=lambda: figures.error(outputs), **described(laboratory, case, program, figures),
-    )  # fmt: skip
+        lambda: program.run(feeds),
+        group=case.model.label,
+        first_run_seconds=program.costs.first_run_seconds,
+        error_units=lambda: figures.error(outputs),
+        **described(laboratory, case, program, figures),
+    )
 
 
 @pytest.mark.device
@@ -33,6 +43,7 @@ def test_device_latency(stopwatch, figures, program, laboratory, case):
     feeds = {laboratory.model(case.model).input.name: laboratory.images(case.model, case.batch)}
     uploaded = program.upload(feeds)
     stopwatch.measure(
-        lambda: program.run_on_device(uploaded), group=f"{case.model.label} on the device",
+        lambda: program.run_on_device(uploaded),
+        group=f"{case.model.label} on the device",
         **described(laboratory, case, program, figures),
-    )  # fmt: skip
+    )

@@ -1,0 +1,150 @@
+"""The suite and ort_comparison.py as a user runs them: in a process of their own, with models built once."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from fixtures.nfnet.store import built_model
+from fixtures.pipeline import Laboratory
+from fixtures.precisions import precision
+from fixtures.records import ModelSpec
+
+ROOT = Path(__file__).parents[2]
+EXECUTE = """
+import sys
+import nbformat
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+
+class ThisPython(AsyncKernelManager):  # whatever kernels are installed for the user
+    @property
+    def kernel_spec(self):
+        words = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=words, language="python")
+
+source, target, folder = sys.argv[1:4]
+notebook = nbformat.read(source, as_version=4)
+manager = ThisPython(transport="ipc", connection_file=target + ".json")
+NotebookClient(notebook, km=manager, timeout=300, resources={"metadata": {"path": folder}}).execute()
+nbformat.write(notebook, target)
+"""
+SMALL = ("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64")
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished run."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        """Both streams."""
+        return self.out + self.err
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs commands of this repository with one cache folder."""
+
+    cache: Path
+
+    def python(self, *words, env=None, cwd=ROOT, timeout=300):
+        """Run Python with ``words``."""
+        plain = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "NFNET"))}
+        offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(self.cache / "hub")}
+        alone = {"TMPDIR": str(self.cache)}  # else it would wait for whoever measures on this machine
+        ours = {"NFNET_CACHE_DIR": str(self.cache), "PYTHONDONTWRITEBYTECODE": "1", **alone}
+        settings = {**plain, **offline, **ours, **(env or {})}
+        done = subprocess.run(
+            [sys.executable, *map(str, words)],
+            cwd=cwd,
+            env=settings,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def pytest(self, *words, plugin=None, **options):
+        """Run pytest; ``plugin`` is a file with hooks that the run loads besides."""
+        env = options.pop("env", {})
+        more = ()
+        if plugin:
+            env = {**env, "PYTHONPATH": str(plugin.parent)}
+            more = ("-p", plugin.stem)
+        return self.python("-m", "pytest", "-p", "no:cacheprovider", *more, *words, env=env, **options)
+
+    def small(self, *words, **options):
+        """The suite on ONNX Runtime with a small network, without the benchmarks unless they are named."""
+        return self.pytest(*SMALL, *words, **options)
+
+    def compare(self, *words, **options):
+        """ort_comparison.py."""
+        return self.python(ROOT / "ort_comparison.py", *words, **options)
+
+    def notebook(self, place, settings, env=None, timeout=300):
+        """Execute the notebook in a folder with some of its settings changed; return it with its outputs."""
+        notebook = nbformat.read(ROOT / "nfnet_inference.ipynb", as_version=4)
+        cell = next(cell for cell in notebook.cells if cell.id == "settings")
+        for name, value in settings.items():
+            assert f"{name} = None" in cell.source
+            cell.source = cell.source.replace(f"{name} = None", f"{name} = {value!r}")
+        nbformat.write(notebook, place / "in.ipynb")
+        own = {"IPYTHONDIR": str(place / "ipython"), "MPLCONFIGDIR": str(place / "mpl"), **(env or {})}
+        done = self.python("-c", EXECUTE, place / "in.ipynb", place / "out.ipynb", ROOT, env=own, timeout=timeout)
+        assert done.code == 0, done.text
+        return nbformat.read(place / "out.ipynb", as_version=4)
+
+
+@pytest.fixture(scope="session")
+def runner(tmp_path_factory):
+    """Commands with a cache of this session."""
+    return Runner(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory):
+    """Engines, models and results of a module, with a cache of its own."""
+    with Laboratory(tmp_path_factory.mktemp("laboratory")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory):
+    """A classifier that is no NFNet: other names, a fixed batch and size, probabilities."""
+    weights = np.random.default_rng(0).standard_normal((10, 3 * 8 * 8)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["pixels"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "w"], ["scores"], transB=1),
+            helper.make_node("Softmax", ["scores"], ["probabilities"]),
+        ],
+        "other",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [4, 3, 8, 8])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [4, 10])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    path = tmp_path_factory.mktemp("other") / "other.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def half(tmp_path_factory):
+    """A small network whose file is in half precision, as users have them."""
+    return built_model(ModelSpec("test_nfnet", size=(64, 64)), precision("fp16"), tmp_path_factory.mktemp("half"))

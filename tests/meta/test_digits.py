@@ -1,0 +1,100 @@
+"""The trained network in the box: its file, its images, its decisions."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from fixtures.accuracy import digits
+from fixtures.nfnet.architecture import network, parameter_shapes
+from fixtures.nfnet.graph import build_graph
+from fixtures.nfnet.variants import variant
+from fixtures.nfnet.writer import write_model
+from fixtures.precisions import precision
+from tests.meta import golden_logits as golden
+
+ROW = variant(digits.VARIANT)
+LOGITS = golden.load(Path(__file__).parent / "golden" / "digits_logits.npz")["logits"]
+LARGEST_FILE = 2_000_000  # bytes
+
+
+@pytest.fixture(scope="module")
+def facts():
+    """What the file of the weights says of itself."""
+    with safe_open(digits.WEIGHTS, framework="numpy") as file:
+        return file.metadata()
+
+
+@pytest.fixture(scope="module")
+def logits(tmp_path_factory):
+    """ONNX Runtime's logits of our graph at fp32, for every held-out image."""
+    path = tmp_path_factory.mktemp("digits") / "model.onnx"
+    net = network(ROW)
+    graph = build_graph(net, load_file(digits.WEIGHTS), (ROW.test_size, ROW.test_size))
+    write_model(graph, path, precision("fp32"), classes=net.classes, name=ROW.name)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (found,) = session.run(["logits"], {"inputs": digits.as_input(digits.held_out()[0])})
+    return found.astype(np.float64)
+
+
+def test_the_file_holds_what_the_variant_wants():
+    """Names, shapes and types are those of the table's row; the file is small."""
+    tensors = load_file(digits.WEIGHTS)
+    assert {name: array.shape for name, array in tensors.items()} == parameter_shapes(network(ROW))
+    assert {array.dtype for array in tensors.values()} == {np.dtype("float32")}
+    assert digits.WEIGHTS.stat().st_size < LARGEST_FILE
+
+
+def test_every_part_of_the_network_was_trained(facts):
+    """Skip-init gains start at zero; that all left it shows that every residual branch takes part."""
+    tensors = load_file(digits.WEIGHTS)
+    gains = [float(array) for name, array in tensors.items() if name.endswith("skipinit_gain")]
+    assert len(gains) == sum(ROW.architecture.depths)
+    assert min(map(abs, gains)) > 0.1
+    assert json.loads(facts["recipe"])["clip"] > 0
+
+
+def test_the_graph_agrees_with_timm_on_real_images(logits):
+    """Relative L2 error of each image's logits against float64 timm with the same weights."""
+    errors = np.linalg.norm(logits - LOGITS, axis=1) / np.linalg.norm(LOGITS, axis=1)
+    assert errors.max() <= golden.GREATEST_ERROR
+
+
+def test_onnx_runtime_is_as_right_as_the_file_says(logits, facts):
+    """The number of right answers on the held-out images is exactly the one that training found."""
+    labels = digits.held_out()[1]
+    assert len(labels) == int(facts["images"])
+    assert (logits.argmax(1) == labels).sum() == int(facts["correct"])
+    assert int(facts["correct"]) / len(labels) >= 0.98
+
+
+def test_held_out_images_are_digits():
+    """360 grey images of all classes, from black to white."""
+    images, labels = digits.held_out()
+    assert images.shape == (360, 8, 8)
+    assert (images.dtype, labels.dtype) == (np.uint8, np.int64)
+    assert (images.min(), images.max()) == (0, 255)
+    assert np.bincount(labels, minlength=len(digits.NAMES)).min() >= 25
+
+
+def test_enlarging_is_bilinear_and_exact():
+    """A hand-computed row, constants stay constant, and float32 rounds nothing."""
+    row = np.broadcast_to(np.array([0, 8], np.uint8), (1, 2, 2))
+    assert digits.enlarged(row, 8)[0, 3].tolist() == [0, 0, 1, 3, 5, 7, 8, 8]
+    images = digits.held_out()[0]
+    wide = digits._bilinear(8, 32).astype(np.float64)
+    exact = wide @ images.astype(np.float64) @ wide.T
+    np.testing.assert_array_equal(digits.enlarged(images, 32), exact)
+
+
+def test_the_input_is_normalised_as_the_row_says():
+    """White becomes 1, black -1, the same in all three channels."""
+    images = np.stack([np.zeros((8, 8), np.uint8), np.full((8, 8), 255, np.uint8)])
+    found = digits.as_input(images)
+    assert (found.shape, found.dtype) == ((2, 3, 32, 32), np.float32)
+    assert (found[0] == -1).all()
+    assert (found[1] == 1).all()

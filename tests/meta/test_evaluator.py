@@ -1,0 +1,278 @@
+"""The float64 oracle against onnx's own reference evaluator, and against plain loops where that one is no help."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from fixtures.errors import EvaluationError
+from fixtures.inputs import synthetic_images
+from fixtures.nfnet.store import built_model
+from fixtures.nfnet.variants import VARIANTS
+from fixtures.precisions import precision
+from fixtures.records import ModelSpec
+from fixtures.reference.evaluator import GraphEvaluator
+from fixtures.reference.noise_floors import arithmetic
+from tests.meta.evaluator import doubled, reference
+
+ROOT = Path(__file__).parents[2]
+CLOSE = 1e-12
+DEFAULTS_IN_FLOAT32 = 1e-7  # the evaluator has alpha = 0.2 and the like as the nearest float32
+RNG = np.random.default_rng(8)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Builds models."""
+    folder = tmp_path_factory.mktemp("oracle")
+    return lambda *spec, kind="fp32": built_model(ModelSpec(*spec), precision(kind), folder)
+
+
+def distance(actual, expected):
+    """Relative L2."""
+    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ("test_nfnet", None, (64, 64)),
+        ("test_nfnet", None, (45, 67), 1, 13),
+        ("nf_resnet50", None, (33, 47)),
+        ("eca_nfnet_l0", None, (64, 64)),
+        ("nf_regnet_b1", None, (50, 64)),
+        ("dm_nfnet_f0", None, (32, 49)),
+        ("nfnet_f0", None, (48, 32), 0, 13),
+    ],
+    ids=lambda spec: ModelSpec(*spec).label,
+)
+def test_networks_agree_with_the_reference_evaluator(models, spec):
+    """Logits and a tensor in the middle."""
+    assert_agree(models(*spec), synthetic_images("oracle", (2, 3, *spec[2])).astype(np.float64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [row.name for row in VARIANTS])
+def test_every_variant_agrees_with_the_reference_evaluator(models, name):
+    """Up to dm_nfnet_f6, whose weights alone are 3.5 GB in float64."""
+    assert_agree(models(name, None, (33, 32)), synthetic_images("every", (1, 3, 33, 32)).astype(np.float64))
+
+
+def assert_agree(path, images):
+    """Logits and a tensor in the middle, to CLOSE."""
+    oracle = GraphEvaluator(path)
+    middle = oracle.nodes[len(oracle.nodes) // 2].outputs[0]
+    got = oracle.evaluate({"inputs": images}, ["logits", middle])
+    del oracle  # the weights of the largest take 4 GB, and the evaluator copies them several times
+    model = doubled(path)
+    model.graph.output.append(helper.make_tensor_value_info(middle, TensorProto.DOUBLE, None))
+    want = reference(model).run(["logits", middle], {"inputs": images})
+    for actual, expected in zip(got.values(), want, strict=True):
+        assert actual.dtype == np.float64
+        assert distance(actual, expected) <= CLOSE
+
+
+def test_evaluation_may_begin_anywhere(models):
+    """From a tensor in the middle the rest comes out the same, and nothing before it is needed."""
+    oracle = GraphEvaluator(models("test_nfnet", None, (64, 64)))
+    images = synthetic_images("anywhere", (1, 3, 64, 64))
+    whole = oracle.evaluate({"inputs": images}, ["stages.1.0", "logits"])
+    part = oracle.evaluate({"stages.1.0": whole["stages.1.0"]})
+    assert np.array_equal(part["logits"], whole["logits"])
+
+
+def test_an_fp16_file_is_exact_on_its_own_weights(models):
+    """Its weights are read as they are, nothing else is rounded."""
+    path = models("test_nfnet", None, (64, 64), kind="fp16")
+    images = synthetic_images("half", (1, 3, 64, 64)).astype(np.float16).astype(np.float64)
+    (want,) = reference(doubled(path)).run(None, {"inputs": images})
+    assert distance(GraphEvaluator(path).evaluate({"inputs": images})["logits"], want) <= CLOSE
+
+
+def test_constants_that_are_not_kept_are_made_again(models, monkeypatch):
+    """Whether rounded ones fit in memory or not, in whatever order arithmetics come, the result is the same."""
+    path = models("test_nfnet", None, (64, 64))
+    images = synthetic_images("kept", (1, 3, 64, 64))
+    ways = [arithmetic(name, "nearest") for name in ("fp16", "bf16", "fp32", "fp16")]
+    kept = GraphEvaluator(path)
+    roomy = [kept.evaluate({"inputs": images}, None, way)["logits"] for way in ways]
+    monkeypatch.setattr("fixtures.reference.evaluator.KEPT_BYTES", 100_000)
+    tight = GraphEvaluator(path)
+    for way, want in zip(ways, roomy, strict=True):
+        for _ in range(2):
+            assert np.array_equal(tight.evaluate({"inputs": images}, None, way)["logits"], want)
+    assert np.array_equal(roomy[0], roomy[-1])
+    assert not np.array_equal(roomy[0], roomy[1])
+
+
+def test_memory_stays_far_below_the_weights(models):
+    """Of 286 MB of weights a layer at a time is in memory; rounded ones are kept, up to a limit."""
+    path = models("dm_nfnet_f0", None, (32, 32))
+    code = (
+        "import resource, sys; from pathlib import Path; import numpy as np\n"
+        "from fixtures.reference.evaluator import GraphEvaluator; from fixtures.onnx_file import inspect\n"
+        "from fixtures.reference import noise_floors as floors, evaluator as oracle\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+        "inspect(Path(sys.argv[1])); truth = GraphEvaluator(Path(sys.argv[1]))\n"
+        "feeds = {'inputs': np.zeros((1, 3, 32, 32))}\n"
+        "before = peak(); truth.evaluate(feeds); print(peak() - before)\n"
+        "oracle.KEPT_BYTES = 50 * 2**20; row = floors.arithmetic('fp16', 'nearest')\n"
+        "truth.evaluate(feeds, None, row); print(peak() - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, cwd=ROOT)
+    exact, rounded = map(float, done.stdout.split())
+    assert exact < 100
+    assert rounded < 200
+
+
+def single(tmp_path, kind, arrays, attributes, opset=20, outputs=1):
+    """A model of one node, in float64; arrays beside the first are constants."""
+    names = ["x", *(f"c{index}" for index in range(1, len(arrays)))]
+    names = [name if array is not None else "" for name, array in zip(names, arrays, strict=True)]
+    made = [f"y{index}" for index in range(outputs)]
+    element = helper.np_dtype_to_tensor_dtype(arrays[0].dtype)
+    graph = helper.make_graph(
+        [helper.make_node(kind, names, made, **attributes)],
+        "one",
+        [helper.make_tensor_value_info("x", element, arrays[0].shape)],
+        [helper.make_tensor_value_info(name, TensorProto.DOUBLE, None) for name in made],
+        [numpy_helper.from_array(array, name) for array, name in zip(arrays[1:], names[1:], strict=True) if name],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    path = tmp_path / "one.onnx"
+    onnx.save(model, path)
+    return path, model, made
+
+
+def real(*shape):
+    """Random numbers."""
+    return RNG.standard_normal(shape)
+
+
+I64 = np.int64
+CASES = {
+    "conv pads": ("Conv", [real(2, 4, 9, 7), real(6, 4, 3, 3), real(6)], {"pads": [0, 1, 2, 1], "strides": [2, 1]}),
+    "conv groups": ("Conv", [real(1, 6, 8, 8), real(9, 2, 3, 3)], {"group": 3, "pads": [1, 1, 1, 1]}),
+    "conv depthwise": ("Conv", [real(1, 5, 8, 8), real(5, 1, 3, 3)], {"group": 5}),
+    "conv dilated": ("Conv", [real(1, 3, 11, 12), real(2, 3, 3, 2)], {"dilations": [2, 3]}),
+    "conv 1x1 stride": ("Conv", [real(2, 3, 7, 9), real(4, 3, 1, 1)], {"strides": [2, 2]}),
+    "conv 1d": ("Conv", [real(2, 1, 20), real(1, 1, 5)], {"pads": [2, 2]}),
+    "conv same upper": ("Conv", [real(1, 3, 8, 9), real(2, 3, 3, 3)], {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    "conv same lower": ("Conv", [real(1, 3, 8, 9), real(2, 3, 4, 4)], {"auto_pad": "SAME_LOWER", "strides": [2, 2]}),
+    "gemm": ("Gemm", [real(3, 4), real(5, 4), real(5)], {"transB": 1, "alpha": 0.5, "beta": 2.0}),
+    "matmul": ("MatMul", [real(2, 3, 4), real(2, 4, 5)], {}),
+    "average pool": ("AveragePool", [real(1, 2, 7, 9)], {"kernel_shape": [3, 3], "strides": [2, 2]}),
+    "average pool pads": ("AveragePool", [real(1, 2, 8, 8)], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+    "average pool counts": (
+        "AveragePool",
+        [real(1, 2, 8, 8)],
+        {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1},
+    ),
+    "max pool": ("MaxPool", [real(1, 2, 9, 9)], {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    "gelu": ("Gelu", [real(4, 5)], {}),
+    "gelu tanh": ("Gelu", [real(4, 5)], {"approximate": "tanh"}),
+    "softmax": ("Softmax", [real(4, 5)], {}),
+    "log softmax": ("LogSoftmax", [real(4, 5)], {"axis": 0}),
+    "hard sigmoid": ("HardSigmoid", [real(4, 5)], {}),
+    "hard swish": ("HardSwish", [real(4, 5)], {}),
+    "leaky relu": ("LeakyRelu", [real(4, 5)], {}),
+    "clip": ("Clip", [real(4, 5), np.array(-0.5), np.array(0.5)], {}),
+    "batch norm": ("BatchNormalization", [real(2, 3, 4, 4), real(3), real(3), real(3), real(3) ** 2], {}),
+    "layer norm": ("LayerNormalization", [real(2, 3, 8), real(8), real(8)], {}),
+    "instance norm": ("InstanceNormalization", [real(2, 3, 4, 4), real(3), real(3)], {}),
+    "reduce mean": ("ReduceMean", [real(2, 3, 4), np.array([1, 2], I64)], {"keepdims": 0}),
+    "reduce sum": ("ReduceSum", [real(2, 3, 4)], {}),
+    "reduce sum over no named axes": ("ReduceSum", [real(2, 3, 4), np.array([], I64)], {}),
+    "reduce sum over none": ("ReduceSum", [real(2, 3, 4), np.array([], I64)], {"noop_with_empty_axes": 1}),
+    "reduce max": ("ReduceMax", [real(2, 3, 4), np.array([-1], I64)], {}),
+    "reshape": ("Reshape", [real(2, 3, 4), np.array([0, -1], I64)], {}),
+    "flatten": ("Flatten", [real(2, 3, 4)], {"axis": 2}),
+    "transpose": ("Transpose", [real(2, 3, 4)], {"perm": [2, 0, 1]}),
+    "slice": (
+        "Slice",
+        [real(8, 9), np.array([1, -1], I64), np.array([7, -99], I64), np.array([0, 1], I64), np.array([2, -2], I64)],
+        {},
+    ),
+    "gather": ("Gather", [real(4, 5), np.array([3, 0], I64)], {"axis": 1}),
+    "pad": ("Pad", [real(3, 4), np.array([1, 0, 0, 2], I64), np.array(1.5)], {}),
+    "pad edge": ("Pad", [real(3, 4), np.array([1, 0, 0, 2], I64)], {"mode": "edge"}),
+    "squeeze": ("Squeeze", [real(3, 1, 4), np.array([1], I64)], {}),
+    "unsqueeze": ("Unsqueeze", [real(3, 4), np.array([0, 3], I64)], {}),
+    "expand": ("Expand", [real(3, 1), np.array([2, 3, 4], I64)], {}),
+    "pow": ("Pow", [np.abs(real(3, 4)), np.array(2.5)], {}),
+}
+
+
+def cases():
+    """Each by name; some older evaluators cannot judge."""
+    old = tuple(map(int, onnx.__version__.split(".")[:2])) < (1, 23)
+    wrong = pytest.mark.skipif(old, reason="onnx's evaluator before 1.23 pads SAME otherwise than its specification")
+    return [pytest.param(name, marks=wrong if "conv same" in name else ()) for name in CASES]
+
+
+@pytest.mark.parametrize("name", cases())
+def test_operators_agree_with_the_reference_evaluator(tmp_path, name):
+    """Edge cases of each."""
+    kind, arrays, attributes = CASES[name]
+    path, model, made = single(tmp_path, kind, arrays, attributes)
+    want = reference(model).run(None, {"x": arrays[0]})
+    got = GraphEvaluator(path).evaluate({"x": arrays[0]})
+    for output, expected in zip(made, want, strict=True):
+        assert got[output].shape == expected.shape
+        close = DEFAULTS_IN_FLOAT32 if kind in ("HardSigmoid", "HardSwish", "LeakyRelu") else CLOSE
+        assert np.allclose(got[output], expected, rtol=close, atol=close)
+
+
+def test_split_gives_every_part(tmp_path):
+    """Uneven lengths too."""
+    x = real(5, 3)
+    path, _, _ = single(tmp_path, "Split", [x, np.array([2, 3], I64)], {}, outputs=2)
+    got = GraphEvaluator(path).evaluate({"x": x})
+    assert np.array_equal(got["y0"], x[:2])
+    assert np.array_equal(got["y1"], x[2:])
+
+
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize(
+    ("length", "kernel", "stride", "pad"), [(7, 2, 2, 0), (8, 3, 2, 1), (5, 2, 3, 1), (9, 3, 3, 1)]
+)
+def test_ceil_mode_pools_only_what_is_there(tmp_path, largest, length, kernel, stride, pad):
+    """Plain loops: windows clipped to the image, none begins behind it."""
+    x = real(1, 1, length, length)
+    count = math.ceil((length + 2 * pad - kernel) / stride) + 1
+    count -= (count - 1) * stride >= length + pad
+    want = np.empty((count, count))
+    for row in range(count):
+        for column in range(count):
+            top, left = row * stride - pad, column * stride - pad
+            window = x[0, 0, max(top, 0) : top + kernel, max(left, 0) : left + kernel]
+            want[row, column] = window.max() if largest else window.mean()
+    attributes = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4, "ceil_mode": 1}
+    path, _, _ = single(tmp_path, "MaxPool" if largest else "AveragePool", [x], attributes)
+    assert np.allclose(GraphEvaluator(path).evaluate({"x": x})["y0"], want, rtol=CLOSE)
+
+
+def test_an_unknown_operator_is_named(tmp_path):
+    """With its node, the file and what to do."""
+    path, _, _ = single(tmp_path, "Det", [real(3, 3)], {})
+    with pytest.raises(EvaluationError, match=r"one\.onnx: the oracle has no operator Det \(node 'y0'\) -> add it"):
+        GraphEvaluator(path).evaluate({"x": real(3, 3)})
+
+
+def test_shapes_that_do_not_fit_are_named(tmp_path):
+    """With operator, node and shapes."""
+    path, _, _ = single(tmp_path, "MatMul", [real(3, 3), real(3, 3)], {})
+    with pytest.raises(EvaluationError, match=r"MatMul 'y0' of \[\[2, 2\], \[3, 3\]\]: "):
+        GraphEvaluator(path).evaluate({"x": real(2, 2)})
+
+
+def test_a_tensor_that_nothing_makes_is_named(tmp_path):
+    """A typo in a name."""
+    path, _, _ = single(tmp_path, "Relu", [real(3, 3)], {})
+    with pytest.raises(EvaluationError, match="nothing makes 'z'"):
+        GraphEvaluator(path).evaluate({"x": real(3, 3)}, ["z"])

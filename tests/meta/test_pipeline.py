@@ -1,0 +1,48 @@
+"""The laboratory that all tests of a run share."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, save
+
+from fixtures.engines.onnxruntime.engine import OnnxRuntimeEngine
+from fixtures.errors import ModelError, ParseError
+from fixtures.pipeline import Laboratory
+from fixtures.records import Case, ModelSpec
+
+
+def test_a_program_that_cannot_be_had_is_asked_for_once(tmp_path, monkeypatch):
+    """Compiling may take minutes; each test of the case fails with the same words."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, 8, 8]) for name in ("in", "out")]
+    node = helper.make_node("Unheard", ["in"], ["out"], domain="of")
+    graph = helper.make_graph([node], "unknown operator", ends[:1], ends[1:])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("of", 1)]
+    save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "unheard.onnx")
+    asked, prepare = [], OnnxRuntimeEngine.prepare
+
+    def counted(*words, **more):
+        asked.append(words)
+        return prepare(*words, **more)
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "prepare", counted)
+    with Laboratory(tmp_path) as laboratory:
+        for _ in range(3):
+            with pytest.raises(ParseError, match="Unheard"):
+                laboratory.program(Case("onnxruntime:cpu", ModelSpec(path=tmp_path / "unheard.onnx"), "fp32", 1))
+    assert len(asked) == 1
+
+
+def test_images_that_no_memory_holds_are_refused(laboratory):
+    """At once, and not when the machine has none left."""
+    spec = ModelSpec("test_nfnet", size=(32, 32))
+    refused = r"100000000000 images have 1\.23e\+06 GB, this machine has \d\S* GB of memory -> use a smaller --batch"
+    for ask in (laboratory.images, laboratory.input_shape):
+        with pytest.raises(ModelError, match=refused):
+            ask(spec, 100_000_000_000)
+
+
+def test_images_are_the_same_from_wherever_they_are_asked(laboratory):
+    """A later part is made alone."""
+    spec = ModelSpec("test_nfnet", size=(32, 32))
+    whole = laboratory.images(spec, 2, 6)
+    np.testing.assert_array_equal(laboratory.images(spec, 2, first=4), whole[4:])
+    np.testing.assert_array_equal(laboratory.images(spec, 2, 3, first=2), whole[2:5])

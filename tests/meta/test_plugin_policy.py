@@ -1,0 +1,149 @@
+"""What was not judged never counts as passed: engines that are missing, runs that compared nothing, wrong options."""
+
+import re
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+AGREEMENT = "tests/conformance/test_agreement.py"
+NOWHERE = ("--migraphx", "/nonexistent")
+USAGE, NOTHING = 4, 6
+
+
+def test_a_missing_default_engine_is_skipped_with_the_reason(runner):
+    """Header, skip and summary all say so; the rest is judged."""
+    done = runner.pytest(
+        "tests/conformance/test_engines.py",
+        AGREEMENT,
+        *NOWHERE,
+        "--variant",
+        "test_nfnet",
+        "--precision",
+        "fp32",
+        "--batch",
+        "1",
+        "--image-size",
+        "64",
+    )
+    assert done.code == 0, done.text
+    assert "  migraphx:gpu: NOT JUDGED, there is no MIGraphX in the place that was named, /nonexistent\n" in done.out
+    assert "    -> name a folder with migraphx*.so" in done.out
+    assert "1 skipped" in done.out
+    assert "\nNOT JUDGED migraphx:gpu: " in done.out
+    assert "\npass onnxruntime:cpu-test_nfnet@64-fp32-b1" in done.out
+
+
+@pytest.mark.parametrize("option", ["--engine", "--require-engine"])
+def test_an_engine_that_was_asked_for_must_be_there(runner, option):
+    """Named and missing is a failure with reason and hint."""
+    words = ("--variant", "test_nfnet", "--image-size", "64", "--precision", "fp32", "--batch", "1")
+    done = runner.pytest("tests/conformance", *NOWHERE, option, "migraphx:ref", *words)
+    assert done.code == 1, done.text
+    assert "asked for, but not usable: migraphx:ref: there is no MIGraphX in the place that was named" in done.out
+    assert "(asked for by name: these will fail)" in done.out
+    assert "-> name a folder" in done.out
+
+
+def test_a_required_engine_must_have_been_compared(runner):
+    """Deselecting its tests does not help."""
+    done = runner.small(
+        AGREEMENT, "--precision", "fp32", "--batch", "1", *NOWHERE, "--require-engine", "migraphx:ref", "-k", "cpu"
+    )
+    assert done.code == NOTHING, done.text
+    assert "ERROR: migraphx:ref is required, but no comparison of it was made" in done.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param((AGREEMENT, "--precision", "bf16"), id="precision that the engine lacks"),
+        pytest.param(("tests/conformance/test_batching.py", "--batch", "1"), id="batches of one"),
+    ],
+)
+def test_a_run_that_compared_nothing_is_no_success(runner, words):
+    """All skipped, and still not green."""
+    done = runner.small(*words)
+    assert done.code == NOTHING, done.text
+    assert "ERROR: nothing was compared" in done.out
+
+
+def test_a_skipped_case_names_its_reason(runner):
+    """As does everything that is not run."""
+    done = runner.small(AGREEMENT, "--precision", "bf16,fp32", "--batch", "1")
+    assert done.code == 0, done.text
+    assert "onnxruntime:cpu-test_nfnet@64-bf16-b1: ONNX Runtime's CPU kernels do not compute in bf16" in done.out
+
+
+def test_runs_that_do_not_compare_are_left_alone(runner):
+    """Benchmarks alone, or tests of the suite itself, need no comparison; nor does a test by the name of its folder."""
+    assert runner.small("tests/performance", "--precision", "fp32", "--batch", "1").code == 0
+    assert runner.pytest("tests/meta/test_variants.py").code == 0
+    opened = runner.small("tests/conformance/test_engines.py")
+    assert opened.code == 0, opened.text
+    assert "nothing was compared" not in opened.out
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """Files that are no usable model, by what is wrong."""
+    folder = tmp_path_factory.mktemp("broken")
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])
+    other = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", 3, 8, 8])
+    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3, 8, 8])
+    two = helper.make_model(
+        helper.make_graph([helper.make_node("Add", ["x", "z"], ["y"])], "two", [image, other], [answer])
+    )
+    onnx.save(two, folder / "two.onnx")
+    (folder / "empty.onnx").touch()
+    (folder / "text.onnx").write_text("not a model\n" * 20)
+    (folder / "cut.onnx").write_bytes((folder / "two.onnx").read_bytes()[:40])
+    (folder / "file").touch()
+    return folder
+
+
+WRONG = [
+    (("--variant", "nfnet_f9"), "unknown variant 'nfnet_f9'"),
+    (("--precision", "fp12"), "choose from fp32, fp16, bf16"),
+    (("--engine", "tensorrt:gpu"), "unknown engine 'tensorrt:gpu' -> choose from onnxruntime:cpu"),
+    (("--engine", "migraphx:npu"), "unknown engine 'migraphx:npu' -> choose from"),
+    (("--require-engine", "migraphx"), "unknown engine 'migraphx'"),
+    (("--require-engine", ""), "a name is empty -> leave the option out, or write a name"),
+    (("--engine", "onnxruntime:cpu,"), "onnxruntime:cpu,: a name is empty"),
+    (("--batch", "0"), "batch 0 is too small: use 1 or more"),
+    (("--batch", "-3"), "batch -3 is too small"),
+    (("--batch", "two"), "batch 'two' is not a whole number"),
+    (("--image-size", "31"), "31"),
+    (("--image-size", "1x2x3"), "neither N nor HEIGHTxWIDTH"),
+    (("--seed", "-1"), "seed -1 is too small"),
+    (("--opset", "12"), "12"),
+    (("--opset", "99"), "99"),
+    (("--fast-math", "maybe"), "maybe"),
+    (("--model={folder}/none.onnx",), "none.onnx: no such model file -> check the path"),
+    (("--model={folder}/empty.onnx",), "the model file is empty"),
+    (("--model={folder}/text.onnx",), "text.onnx: not an ONNX file"),
+    (("--model={folder}/cut.onnx",), "cut.onnx: "),
+    (("--model={folder}/two.onnx",), "the model must have one input, it has 2"),
+    (("--model={folder}",), "a model is a file, this is not"),
+    (("--model={folder}/two.onnx", "--variant", "test_nfnet"), "--model and --variant exclude each other"),
+    (("--model={folder}/two.onnx", "--seed", "3"), "--opset and --seed say how a model is built"),
+    (("--cache-dir={folder}/file/cache",), "the cache folder cannot be written"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_a_wrong_option_is_one_clear_line(runner, broken, tmp_path, words, message):
+    """Exit code of a usage error, what and what to do, no traceback, nothing left behind."""
+    given = [word.format(folder=broken) for word in words]
+    if not given[0].startswith("--cache-dir"):
+        given.append(f"--cache-dir={tmp_path}")
+    done = runner.pytest(*given)
+    assert done.code == USAGE, done.text
+    (line,) = [
+        line for line in done.err.splitlines() if re.match(r"(ERROR: (?!usage)|python -m pytest: error: )", line)
+    ]
+    assert message in line
+    assert "Traceback" not in done.text
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

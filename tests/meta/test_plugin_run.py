@@ -1,0 +1,292 @@
+"""A run of the suite: what it says before and after, which cases it makes, and what a failure looks like."""
+
+import itertools
+import math
+import re
+from importlib import util
+
+import numpy as np
+import pytest
+
+from fixtures.plugin.results import Comparison
+from fixtures.plugin.terminal import worst_of_cases
+
+CONFORMANCE = "tests/conformance"
+SWAPPED = """
+from fixtures.engines.onnxruntime.engine import OnnxRuntimeProgram
+real = OnnxRuntimeProgram.run
+def run(self, feeds):
+    results = real(self, feeds)
+    if self.facts["graph_optimization"] == "disable":
+        return results
+    return {name: array[::-1].copy() for name, array in results.items()}
+OnnxRuntimeProgram.run = run
+"""
+KNOWN = """
+from fixtures.verdict import known_failures
+known_failures.KNOWN_FAILURES = (known_failures.KnownFailure(
+    "onnxruntime:*", {stage!r}, "rows are mixed up", "issue 7", batch=2, test={test!r}),)
+"""
+
+
+@pytest.fixture(scope="module")
+def good(runner):
+    """Two precisions, two batches."""
+    return runner.small(CONFORMANCE, "--precision", "fp32,fp16", "--batch", "1", "--batch", "2", "-v")
+
+
+def test_a_good_run_passes(good):
+    """Exit code 0, nothing skipped; decisions on digits are not asked of another network."""
+    assert good.code == 0, good.text
+    assert re.search(r"\b55 passed, 2 deselected in", good.out), good.out
+
+
+def test_the_header_says_what_will_run(good):
+    """Engine with version, models, precisions, batches, seed, time, cache."""
+    assert re.search(r"^  onnxruntime:cpu: \d+\.\d+", good.out, re.MULTILINE)
+    assert "    test_nfnet at 64 | fp32, fp16 | batch 1, 2\n" in good.out
+    assert re.search(r"^cases: 4, seed 0, time: about \d+ s", good.out, re.MULTILINE)
+    assert re.search(r"^cache: /", good.out, re.MULTILINE)
+
+
+def test_the_ids_are_readable_and_the_same_everywhere(good):
+    """They are what people put into -k, scripts and saved benchmarks."""
+    ids = re.findall(r"test_agreement\.py::test_agrees_with_onnxruntime\[(\S+)\] PASSED", good.out)
+    assert sorted(ids) == [
+        "onnxruntime:cpu-test_nfnet@64-fp16-b1",
+        "onnxruntime:cpu-test_nfnet@64-fp16-b2",
+        "onnxruntime:cpu-test_nfnet@64-fp32-b1",
+        "onnxruntime:cpu-test_nfnet@64-fp32-b2",
+    ]
+
+
+def test_batch_tests_want_more_than_one_image(good):
+    """A batch of one has no rows to mix up."""
+    assert set(re.findall(r"test_batching\.py::\w+\[\S+-b(\d+)\]", good.out)) == {"2"}
+
+
+def test_the_summary_has_a_line_a_case(good):
+    """With the worst error, what is allowed, and how often it was compared."""
+    lines = re.findall(r"^pass (\S+) +([\d.]+) of [\d.]+ (?:u|floors)  (\d+) comparisons$", good.out, re.MULTILINE)
+    counts = {case[-7:]: int(count) for case, _, count in lines}
+    assert len(lines) == 4
+    assert counts == {"fp32-b1": 15, "fp32-b2": 14, "fp16-b1": 15, "fp16-b2": 14}
+    assert all(0 < float(units) < 48 for _, units, _ in lines)
+
+
+WORST_FIRST = {
+    "failed, no numbers": (math.nan, 40.0, False),
+    "failed by its numbers": (80.0, 40.0, False),
+    "failed by its answer": (1.0, 40.0, False),
+    "passed, nearly not": (30.0, 40.0, True),
+    "passed": (2.0, 40.0, True),
+}
+
+
+@pytest.mark.parametrize("rows", list(itertools.permutations(WORST_FIRST, 3)), ids=", ".join)
+def test_the_line_of_a_case_tells_its_worst_comparison(rows):
+    """In whatever order they came: what failed first, then what has no numbers, then the error nearest its limit."""
+    comparisons = [Comparison("engine", "case", *WORST_FIRST[row]) for row in rows]
+    (worst,) = worst_of_cases(comparisons)
+    assert worst == (comparisons[rows.index(min(rows, key=list(WORST_FIRST).index))], 3)
+
+
+def test_a_model_that_fixes_its_batch_is_judged(runner, classifier):
+    """No test asks for another batch of it, and nobody has to say which one that is."""
+    engine = ("--engine", "onnxruntime:cpu", "--precision", "fp32")
+    done = runner.pytest(CONFORMANCE, *engine, f"--model={classifier}")
+    assert done.code == 0, done.text
+    assert " | fp32 | batch 4\n" in done.out
+    assert re.search(r"\b\d+ passed, 2 deselected in", done.out)
+    refused = runner.pytest(f"{CONFORMANCE}/test_agreement.py", *engine, f"--model={classifier}", "--batch", "2")
+    assert refused.code == 1
+    assert "takes batches of 4 only, not 2 -> use --batch 4, or export it with a dynamic batch" in refused.out
+
+
+def test_a_file_in_half_precision_is_judged_at_that(runner, half):
+    """By both references, though the engine has other precisions; where these are named they are skipped."""
+    words = (f"{CONFORMANCE}/test_agreement.py", "--engine", "onnxruntime:cpu", f"--model={half}", "--batch", "1")
+    done = runner.pytest(*words)
+    assert done.code == 0, done.text
+    assert " | fp16 | batch 1\n" in done.out
+    assert re.search(r"\b2 passed in", done.out)
+    named = runner.pytest(*words, "--precision", "fp32,fp16,int8")
+    assert named.code == 0, named.text
+    assert re.search(r"\b2 passed, 4 skipped in", named.out)
+    assert "takes int8 from a file in fp32, and the model's is in fp16 -> judge it at fp16, or give" in named.out
+
+
+def test_no_colours_into_a_file(good):
+    """Escape sequences belong on terminals."""
+    assert "\x1b" not in good.text
+
+
+@pytest.fixture(scope="module")
+def bad(runner, tmp_path_factory):
+    """An engine that mixes up the rows of a batch."""
+    plugin = tmp_path_factory.mktemp("swapped") / "swapped_rows.py"
+    plugin.write_text(SWAPPED)
+    return runner.small(CONFORMANCE, "--precision", "fp32", "--batch", "2", plugin=plugin)
+
+
+def test_mixed_up_rows_fail_and_are_called_by_name(bad):
+    """Case, error against tolerance, the hint, and a FAIL line in the summary."""
+    assert bad.code == 1
+    assert "onnxruntime:cpu-test_nfnet@64-fp32-b2: disagrees with ONNX Runtime at fp32" in bad.out
+    assert "image 0 got the answer of image 1: rows of the batch are mixed up" in bad.out
+    assert "at fault:          the engine (from the float64 oracle: engine " in bad.out
+    assert re.search(r"^FAIL onnxruntime:cpu-test_nfnet@64-fp32-b2 ", bad.out, re.MULTILINE)
+    assert "Traceback" not in bad.text
+
+
+def test_a_case_whose_tests_failed_has_not_passed(runner, tmp_path):
+    """Though what was compared agreed, or where nothing was."""
+    plugin = tmp_path / "failing.py"
+    plugin.write_text("""
+import pytest
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    yield
+    if "repeating" in pyfuncitem.nodeid or "b3" in pyfuncitem.nodeid: pytest.fail("boom")
+@pytest.hookimpl
+def pytest_runtest_setup(item):
+    if "b4" in item.nodeid: pytest.fail("bang")
+""")
+    places = (f"{CONFORMANCE}/test_repeating.py", f"{CONFORMANCE}/test_agreement.py")
+    done = runner.small(*places, "--precision", "fp32", "--batch", "1,3,4", plugin=plugin)
+    assert done.code == 1
+    verdicts = dict(re.findall(r"^FAIL onnxruntime:cpu-test_nfnet@64-fp32-b(\d) .*  (.*)$", done.out, re.MULTILINE))
+    told = {"1": (3, 1), "3": (3, 3), "4": (0, 3)}
+    assert verdicts == {
+        batch: f"{compared} comparisons, tests failed: {bad}" for batch, (compared, bad) in told.items()
+    }
+
+
+def test_the_failure_can_be_seen_again(bad, runner, tmp_path):
+    """The command that it names fails alone in the same way, with only the named case."""
+    (command,) = set(re.findall(r"see it again: +(pytest .*test_agrees_with_onnxruntime.*)$", bad.out, re.MULTILINE))
+    words = command.split()
+    assert words[0] == "pytest"
+    plugin = tmp_path / "swapped_again.py"
+    plugin.write_text(SWAPPED)
+    again = runner.pytest(*words[1:], plugin=plugin)
+    assert again.code == 1
+    assert "1 failed" in again.out
+
+
+def test_what_was_computed_is_saved(bad):
+    """Images, outputs and what was expected, for a look at leisure."""
+    paths = re.findall(r"saved: +(\S+agrees_with_onnxruntime\S*\.npz)$", bad.out, re.MULTILINE)
+    with np.load(paths[0]) as saved:
+        assert set(saved) == {"images", "actual/logits", "expected/logits"}
+        assert saved["images"].shape == (2, 3, 64, 64)
+        assert np.allclose(saved["actual/logits"], saved["expected/logits"][::-1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("faulty", "stage", "test", "code", "words"),
+    [
+        (True, "accuracy", "test_agrees*", 0, "2 xfailed"),
+        (True, "run", "test_agrees*", 1, "(rows are mixed up, issue 7), but failed at 'accuracy'"),
+        (False, "accuracy", "test_agrees*", 1, "XPASS(strict)"),
+        (False, "accuracy", "test_batch*", 1, "remove its row from the known failures"),
+    ],
+)
+def test_known_failures_are_expected_strictly(runner, tmp_path, faulty, stage, test, code, words):
+    """At their stage they are expected; elsewhere, or where they pass, the run fails."""
+    plugin = tmp_path / f"known_{stage}_{code}_{faulty}.py"
+    plugin.write_text(KNOWN.format(stage=stage, test=test) + (SWAPPED if faulty else ""))
+    place = "tests/conformance/test_batching.py" if "batch" in test else "tests/conformance/test_agreement.py"
+    done = runner.small(place, "--precision", "fp32", "--batch", "2", plugin=plugin)
+    assert done.code == code, done.text
+    assert words in done.out
+
+
+@pytest.mark.skipif(util.find_spec("xdist") is None, reason="pytest-xdist is not installed: pip install pytest-xdist")
+def test_side_by_side_processes_count_together(runner):
+    """Under pytest-xdist the summary and the exit code know what every worker compared."""
+    done = runner.small(CONFORMANCE, "--precision", "fp32", "--batch", "1,2", "-n", "2")
+    assert done.code == 0, done.text
+    assert len(re.findall(r"^pass ", done.out, re.MULTILINE)) == 2
+
+
+def test_nothing_is_lost_when_interrupted(runner, tmp_path):
+    """Ctrl-C in the middle: the verdicts so far are shown, exit code 2."""
+    plugin = tmp_path / "interrupting.py"
+    plugin.write_text(
+        "import os, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # whoever started this run may have it ignored
+        "def pytest_runtest_setup(item):\n"
+        "    if 'test_repeating' in item.nodeid: os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    done = runner.small(CONFORMANCE, "--precision", "fp32", "--batch", "2", plugin=plugin)
+    assert done.code == 2
+    assert re.search(r"^pass onnxruntime:cpu-test_nfnet@64-fp32-b2", done.out, re.MULTILINE)
+
+
+def test_threads_are_those_of_both_sides(runner, tmp_path):
+    """The reference takes no more than were given."""
+    plugin = tmp_path / "counting_threads.py"
+    plugin.write_text(
+        "from fixtures.engines.onnxruntime.engine import OnnxRuntimeEngine as Engine\n"
+        "real = Engine._session\n"
+        "def made(self, source, level, threads, *rest, **more):\n"
+        "    print('session', level, threads)\n"
+        "    return real(self, source, level, threads, *rest, **more)\n"
+        "Engine._session = made\n"
+    )
+    done = runner.small(
+        "tests/conformance/test_agreement.py",
+        "-k",
+        "onnxruntime",
+        "--precision",
+        "fp32",
+        "--batch",
+        "1",
+        "--threads",
+        "3",
+        "-s",
+        plugin=plugin,
+    )
+    assert done.code == 0, done.text
+    assert sorted(re.findall(r"session (\w+ \d+)$", done.out, re.MULTILINE)) == ["all 3", "disable 3"]
+
+
+def test_collecting_loads_no_engine(runner, tmp_path):
+    """--collect-only is quick and safe: no runtime is imported."""
+    plugin = tmp_path / "looking.py"
+    plugin.write_text(
+        "import sys\n"
+        "def pytest_collection_finish(session):\n"
+        "    print('LOADED', sorted({'onnxruntime', 'migraphx', 'torch', 'scipy.stats'} & set(sys.modules)))\n"
+    )
+    done = runner.pytest("--collect-only", "-q", plugin=plugin)
+    assert done.code == 0, done.text
+    assert "LOADED []" in done.out
+
+
+def test_help_shows_every_option(runner):
+    """With its default."""
+    done = runner.pytest("--help")
+    group = done.out.partition("NFNet on MIGraphX:")[2]
+    for name in (
+        "engine",
+        "require-engine",
+        "variant",
+        "model",
+        "precision",
+        "batch",
+        "image-size",
+        "seed",
+        "opset",
+        "fast-math",
+        "exhaustive-tune",
+        "no-offload-copy",
+        "threads",
+        "migraphx",
+        "cache-dir",
+        "explain",
+        "explain-seconds",
+    ):
+        assert f"--{name}" in group
+    assert done.code == 0

@@ -1,0 +1,117 @@
+"""Floors beside the errors of the engines that are here, and the README's picture of both; not a test.
+
+    python tests/meta/floors.py measure rows.json                      # the models of the README's picture
+    python tests/meta/floors.py measure rows.json --model eca_nfnet_l0@64
+    .ci/with-migraphx python tests/meta/floors.py measure ref.json     # the same where MIGraphX is
+    python tests/meta/floors.py draw floors.svg rows.json ref.json
+
+ONNX Runtime runs at every optimisation level with one and two threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from fixtures.cache import cache_folder
+from fixtures.engines.onnxruntime.engine import LEVELS
+from fixtures.engines.registry import KNOWN, engine_status
+from fixtures.pipeline import Laboratory
+from fixtures.precisions import BY_NAME, precision
+from fixtures.records import Case, EngineOptions, ModelSpec
+from fixtures.reference.noise_floors import relative_errors
+from fixtures.verdict.tolerances import MULTIPLE
+
+MODELS = ("test_nfnet@64", "dm_nfnet_f0@192")
+SLOWEST = 64  # pixels up to which the slow ways to compute are taken
+IMAGES = 2
+WAYS = {
+    "onnxruntime:cpu": [EngineOptions(graph_optimization=level, threads=count) for level in LEVELS for count in (1, 2)]
+}
+
+
+def cases(laboratory, spec, slow):
+    """All that the engines on this machine can be asked for."""
+    for engine in KNOWN:
+        if not engine_status(engine).usable or (engine == "migraphx:ref" and not slow):
+            continue
+        for name in BY_NAME:
+            for options in WAYS.get(engine, [EngineOptions()]):
+                case = Case(engine, spec, name, IMAGES, options)
+                if not laboratory.unsupported(case):
+                    yield case
+
+
+def measure(laboratory, text):
+    """Rows of one model: for each way to run it the error and its floor, in u."""
+    variant, _, pixels = text.partition("@")
+    spec = ModelSpec(variant, None, (int(pixels), int(pixels)))
+    images = laboratory.images(spec, IMAGES)
+    for case in cases(laboratory, spec, int(pixels) <= SLOWEST):
+        unit = precision(case.precision).unit_roundoff
+        error = relative_errors(laboratory.run(case, images), laboratory.exact(spec, IMAGES)).max() / unit
+        floor = laboratory.tolerance(case).floor / unit
+        way = case.options.graph_optimization if case.engine.startswith("onnxruntime") else ""
+        print(
+            f"{text:<18} {case.engine:<16} {case.precision:<5} {way:<9} {case.options.threads} threads  "
+            f"{error:8.2f} u, floor {floor:8.2f} u, {error / floor:5.2f} floors",
+            flush=True,
+        )
+        yield {"model": text, "engine": case.engine, "precision": case.precision, "error": error, "floor": floor}
+
+
+def draw(picture, rows):
+    """Errors in floors, an engine and model a column group, beside what is allowed."""
+    import matplotlib as mpl  # noqa: PLC0415 - measuring does without it
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "floors"
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    names = [name for name in BY_NAME if any(row["precision"] == name for row in rows)]
+    series = list(dict.fromkeys((row["engine"], row["model"]) for row in rows))
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    for index, (engine, model) in enumerate(series):
+        mine = [row for row in rows if (row["engine"], row["model"]) == (engine, model)]
+        x = [names.index(row["precision"]) + (index - (len(series) - 1) / 2) * 0.18 for row in mine]
+        axes.scatter(x, [row["error"] / row["floor"] for row in mine], s=22, alpha=0.7, label=f"{engine}, {model}")
+    axes.axhline(MULTIPLE, color="firebrick", linewidth=1)
+    axes.text(len(names) - 0.5, MULTIPLE * 0.93, "allowed", color="firebrick", ha="right", va="top")
+    axes.axhline(1, color="grey", linewidth=1)
+    axes.text(len(names) - 0.5, 1.03, "floor, computed", color="grey", ha="right", va="bottom")
+    for place, name in enumerate(names):
+        floors = sorted(row["floor"] for row in rows if row["precision"] == name)
+        axes.text(place, 0.13, f"floor {floors[0]:.2g} to {floors[-1]:.2g} u", ha="center", fontsize=8)
+    axes.set(yscale="log", ylim=(0.12, 6), ylabel="error in floors", xlim=(-0.5, len(names) - 0.5))
+    axes.set_yticks([0.25, 0.5, 1, 2, 4], ["0.25", "0.5", "1", "2", "4"])
+    axes.set_yticks([], minor=True)
+    axes.set_xticks(range(len(names)), names)
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    figure.savefig(picture, metadata={"Date": None})
+
+
+def main():
+    """Measure or draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    measuring = commands.add_parser("measure")
+    measuring.add_argument("file", type=Path)
+    measuring.add_argument("--model", action="append")
+    drawing = commands.add_parser("draw")
+    drawing.add_argument("picture", type=Path)
+    drawing.add_argument("file", type=Path, nargs="+")
+    options = parser.parse_args()
+    if options.command == "draw":
+        draw(options.picture, [row for file in options.file for row in json.loads(file.read_text(encoding="utf-8"))])
+        return
+    with Laboratory(cache_folder()) as laboratory:
+        rows = [row for model in options.model or MODELS for row in measure(laboratory, model)]
+    options.file.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

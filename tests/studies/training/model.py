@@ -1,0 +1,44 @@
+"""A row of our table of variants as timm's network: the same names, trainable."""
+
+from __future__ import annotations
+
+from timm.models.nfnet import NfCfg, NormFreeNet
+
+from fixtures.nfnet.variants import Architecture, EfficientChannel, SqueezeExcite, Variant
+
+
+def timm_network(row: Variant) -> NormFreeNet:
+    """The row's architecture built by timm, freshly initialised."""
+    return NormFreeNet(timm_config(row.architecture), num_classes=row.classes)
+
+
+def timm_config(arch: Architecture) -> NfCfg:
+    """The architecture in timm's words."""
+    attention, settings = _attention(arch.attention)
+    return NfCfg(
+        depths=arch.depths,
+        channels=arch.channels,
+        alpha=arch.alpha,
+        stem_type=arch.stem,
+        stem_chs=arch.stem_channels,
+        group_size=arch.group_size,
+        attn_layer=attention,
+        attn_kwargs=settings,
+        attn_gain=arch.attention_gain,
+        width_factor=arch.width_factor,
+        bottle_ratio=arch.bottle_ratio,
+        num_features=arch.head_channels,
+        reg=arch.regnet,
+        extra_conv=arch.extra_conv,
+        gamma_in_act=arch.gamma_in_activation,
+        same_padding=arch.same_padding,
+        std_conv_eps=arch.eps,
+        skipinit=arch.skipinit,
+        act_layer=arch.activation,
+    )
+
+
+def _attention(gate: SqueezeExcite | EfficientChannel | None) -> tuple[str | None, dict[str, float]]:
+    if isinstance(gate, SqueezeExcite):
+        return "se", {"rd_ratio": gate.ratio, "rd_divisor": 8}
+    return ("eca" if isinstance(gate, EfficientChannel) else None), {}
