@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fixtures.pipeline import Laboratory
     from fixtures.records import Case, ModelSpec
+    from fixtures.run.context import RunContext
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
@@ -61,7 +61,7 @@ def _run(arguments: list[str] | None) -> int:
         from fixtures.errors import SuiteError
 
         options = _parser().parse_args(arguments)
-        importlib.import_module("fixtures.pipeline")
+        importlib.import_module("fixtures.run.context")
     except ImportError as error:
         print(f"a package is missing: {error} -> pip install -r {ROOT / 'requirements_nfnet.txt'}", file=sys.stderr)
         return NOT_JUDGED
@@ -191,23 +191,25 @@ def _parser() -> argparse.ArgumentParser:
 def _compare(options: argparse.Namespace) -> int:
     from fixtures.accuracy.calibration import Calibration
     from fixtures.cache import cache_folder
-    from fixtures.pipeline import Laboratory
     from fixtures.programs.programs import Programs
+    from fixtures.run.context import RunContext
 
     case, cache = _case(options), cache_folder(options.cache_dir)
     programs = None if options.no_program_cache else Programs.of_cache(cache)
     calibrating, threads = Calibration(options.calibration), options.threads
-    with Laboratory(cache, options.migraphx, calibrating, programs, threads) as laboratory:
-        engine = laboratory.engine(case.engine)
-        reason = laboratory.unsupported(case)
+    with RunContext.create(
+        cache, migraphx=options.migraphx, calibration=calibrating, programs=programs, threads=threads
+    ) as context:
+        engine = context.program_pool.engine(case.engine)
+        reason = context.program_pool.unsupported(case)
         if reason:
             from fixtures.errors import UsageError
 
             raise UsageError(reason, where=case.id)
-        for line in _introduction(laboratory, case, engine.version):
+        for line in _introduction(context, case, engine.version):
             print(line)
         compare, what = (_recognise, options.images) if options.images else (_compare_images, options.inputs)
-        failed, count = compare(laboratory, case, what, explain=options.explain)
+        failed, count = compare(context, case, what, explain=options.explain)
     if failed:
         print(f"DIFFER: {failed} of {count} images are further apart than {case.precision} explains")
         return DIFFER
@@ -269,30 +271,30 @@ def _built(options: argparse.Namespace, engine: str, cache: Path) -> ModelSpec:
     return ModelSpec(variant, None, size, options.seed, None, origin.weights, origin.path)
 
 
-def _introduction(laboratory: Laboratory, case: Case, version: str) -> Iterator[str]:
+def _introduction(context: RunContext, case: Case, version: str) -> Iterator[str]:
     from fixtures.engines.registry import REFERENCE
     from fixtures.precisions import precision
 
-    model, program = laboratory.file(case), laboratory.program(case)
+    model, program = context.program_pool.onnx_file(case), context.program_pool.program(case)
     yield f"model      {model.label} ({model.path})"
     yield f"input      {model.input}"
     yield from (f"output     {output}" for output in model.outputs)
     yield f"engine     {case.engine} {version} at {case.precision}, batch {case.batch}"
     yield f"           {', '.join(f'{key}={value}' for key, value in program.facts.items())}"
-    if how := laboratory.obtained.get(case.id):
+    if how := context.program_pool.sources.get(case.id):
         yield f"program    {how}"
     if precision(case.precision).calibrated:
-        yield f"calibrated {laboratory.calibrating.describe(case.model)}"
-    version, own = laboratory.engine(REFERENCE).version, laboratory.file_precision(case.model)
+        yield f"calibrated {context.model_store.calibration.describe(case.model)}"
+    version, own = context.program_pool.engine(REFERENCE).version, context.model_store.file_precision(case.model)
     yield f"reference  {REFERENCE} {version} at {own}, no graph optimisation"
 
 
-def _explain(laboratory: Laboratory, case: Case, images: Any, failing: tuple[int, ...]) -> None:
+def _explain(context: RunContext, case: Case, images: Any, failing: tuple[int, ...]) -> None:
     """Print where it goes wrong; that it cannot be said changes no answer."""
-    from fixtures.localize_case import explain_case
+    from fixtures.run.localize import explain_case
 
     try:
-        found = explain_case(laboratory, case, images, failing=failing)
+        found = explain_case(context, case, images, failing=failing)
     except Exception as error:  # noqa: BLE001 - the comparison itself is what must be told
         print(f"first wrong block: could not be explained: {error or type(error).__name__}")
         return
@@ -301,37 +303,45 @@ def _explain(laboratory: Laboratory, case: Case, images: Any, failing: tuple[int
         print(f"bug report: {found.folder}")
 
 
-def _recognise(laboratory: Laboratory, case: Case, places: list[Path], *, explain: bool) -> tuple[int, int]:
+def _recognise(context: RunContext, case: Case, places: list[Path], *, explain: bool) -> tuple[int, int]:
     """Print the names of each photograph; return how many are off, and of how many."""
     from fixtures.cli.recognition import recognise
+    from fixtures.run.compare import attribute
 
     failed, count, first, images = 0, 0, None, None
-    for part in recognise(laboratory, case, places):
+    for part in recognise(context, case, places):
         print(*(f"skipped: {skipped.error}" for skipped in part.skipped), *part.lines, sep="\n", flush=True)
         failed, count = failed + part.failed, count + len(part.recognitions)
         images = part.images if images is None else images
         if not (part.verdict.passed or first):
             first, images = part, part.images
     if first:
-        print(first.message(laboratory.attribute(case, first.images, first.actual, first.expected)))
+        print(
+            first.message(attribute(case, context, images=first.images, actual=first.actual, expected=first.expected))
+        )
     if explain:
-        _explain(laboratory, case, images, first.verdict.failing_images if first else ())
+        _explain(context, case, images, first.verdict.failing_images if first else ())
     return failed, count
 
 
-def _compare_images(laboratory: Laboratory, case: Case, count: int, *, explain: bool) -> tuple[int, int]:
+def _compare_images(context: RunContext, case: Case, count: int, *, explain: bool) -> tuple[int, int]:
     """Print a line for each random image; return how many are off, and of how many."""
+    from fixtures.run.compare import attribute, judge_outputs
     from fixtures.verdict.message import failure_message
 
     failed, first, fault, suspect = 0, None, "", None
     print(f"{'image':>5}  {'error in u':>10}  {'allowed':>7}  {'top-1':>5}  {'expected':>8}  {'margin':>7}")
     for start in range(0, count, case.batch):
-        part = laboratory.images(case.model, case.batch, first=start)
+        part = context.model_store.images(case.model, case.batch, first=start)
         suspect = part if suspect is None else suspect
-        actual, expected = laboratory.run(case, part), laboratory.reference(case.model, part)
-        verdict = laboratory.judge(case, actual, expected, images=part)
+        actual, expected = context.program_pool.run(case, part), context.reference.outputs(case.model, part)
+        verdict = judge_outputs(case, context, actual=actual, expected=expected, images=part)
         if not (verdict.passed or first):
-            first, suspect, fault = verdict, part, laboratory.attribute(case, part, actual, expected)
+            first, suspect, fault = (
+                verdict,
+                part,
+                attribute(case, context, images=part, actual=actual, expected=expected),
+            )
         rows = verdict.images[: count - start]
         off = sum(row.image in verdict.failing_images for row in rows) if rows else min(case.batch, count - start)
         failed += max(off, not verdict.passed)  # what only fills the batch may not be wrong either
@@ -344,9 +354,9 @@ def _compare_images(laboratory: Laboratory, case: Case, count: int, *, explain: 
                 flush=True,
             )
     if first:
-        print(failure_message(first, reference=laboratory.reference_name(case.model), fault=fault))
+        print(failure_message(first, reference=context.reference.name(case.model), fault=fault))
     if explain:
-        _explain(laboratory, case, suspect, first.failing_images if first else ())
+        _explain(context, case, suspect, first.failing_images if first else ())
     return failed, count
 
 

@@ -22,9 +22,9 @@ def only(outputs, rows):
 
 @pytest.mark.batched
 @pytest.mark.parametrize("kind", EXTREMES)
-def test_a_spoiled_image_leaves_the_others_alone(check, laboratory, case, kind):
+def test_a_spoiled_image_leaves_the_others_alone(check, context, case, kind):
     """One row of NaN, infinite or huge pixels changes that row only."""
-    images = laboratory.images(case.model, case.batch)
+    images = context.model_store.images(case.model, case.batch)
     spoiled = images.copy()
     spoiled[case.batch // 2] = EXTREMES[kind]
     others = [image for image in range(case.batch) if image != case.batch // 2]
@@ -33,9 +33,9 @@ def test_a_spoiled_image_leaves_the_others_alone(check, laboratory, case, kind):
 
 
 @pytest.mark.batched
-def test_equal_images_have_equal_answers(check, laboratory, case):
+def test_equal_images_have_equal_answers(check, context, case):
     """A batch of one image repeated gives one answer repeated, wherever in the batch."""
-    images = np.repeat(laboratory.images(case.model, case.batch)[:1], case.batch, axis=0)
+    images = np.repeat(context.model_store.images(case.model, case.batch)[:1], case.batch, axis=0)
     actual = check.run(images)
     expected = {name: np.repeat(array[:1], case.batch, axis=0) for name, array in actual.items()}
     check.agrees(actual, expected, reference="the same engine, first row of the batch", images=images)
@@ -43,19 +43,19 @@ def test_equal_images_have_equal_answers(check, laboratory, case):
 
 @pytest.mark.smallest_batch
 @pytest.mark.parametrize("kind", PLAIN)
-def test_plain_images_agree_with_the_oracle(check, laboratory, case, kind):
+def test_plain_images_agree_with_the_oracle(check, context, case, kind):
     """Images without the variety of photographs, or far brighter, judged by the floor of their own."""
-    images = laboratory.images(case.model, case.batch)
+    images = context.model_store.images(case.model, case.batch)
     images = PLAIN[kind](images, case.precision).astype(images.dtype)
-    expected = check.of_the_suite(lambda: laboratory.truth(case.model).outputs(images))
+    expected = check.of_the_suite(lambda: context.tolerances.float64(case.model).outputs(images))
     check.agrees(check.run(images), expected, reference="the float64 oracle", images=images, own_floor=True)
 
 
 @pytest.mark.floating
 @pytest.mark.smallest_batch
-def test_an_image_of_nan_has_no_answer(check, laboratory, case):
+def test_an_image_of_nan_has_no_answer(check, context, case):
     """NaN comes out as NaN: an engine that hides it answers from nothing."""
-    images = laboratory.images(case.model, case.batch)
+    images = context.model_store.images(case.model, case.batch)
     images[...] = np.nan
-    expected = check.of_the_suite(lambda: laboratory.truth(case.model).outputs(images))
+    expected = check.of_the_suite(lambda: context.tolerances.float64(case.model).outputs(images))
     check.agrees(check.run(images), expected, reference="the float64 oracle", images=images)

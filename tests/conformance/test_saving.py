@@ -17,36 +17,36 @@ def identical(first, second, what):
 
 
 @pytest.fixture(scope="module")
-def anew(laboratory, case):
+def anew(context, case):
     """Gives the case's program, compiled now whatever the cache has of it; once for the tests below."""
-    made = functools.cache(lambda: laboratory.compiled(case))
+    made = functools.cache(lambda: context.program_pool.compile(case))
     yield made
     if made.cache_info().currsize:
         made().close()
 
 
-def test_saved_and_loaded_program_gives_the_same_bits(check, laboratory, case, anew, tmp_path):
+def test_saved_and_loaded_program_gives_the_same_bits(check, context, case, anew, tmp_path):
     """What is written to disk is all of the program: numbers, precision and layout."""
-    images = laboratory.images(case.model, case.batch)
+    images = context.model_store.images(case.model, case.batch)
     saved, program = tmp_path / "program", check.of_the_suite(anew)
     expected = check.of_the_suite(lambda: program.run({program.inputs[0].name: images}))
     check.of_the_suite(lambda: program.save(saved))
-    with contextlib.closing(check.of_the_suite(lambda: laboratory.loaded(saved, case))) as loaded:
+    with contextlib.closing(check.of_the_suite(lambda: context.program_pool.load(saved, case))) as loaded:
         actual = check.of_the_suite(lambda: loaded.run({loaded.inputs[0].name: images}))
     check.agrees(actual, expected, reference="the same program before it was saved", images=images)
-    if laboratory.engine(case.engine).deterministic:
+    if context.program_pool.engine(case.engine).deterministic:
         identical(actual, expected, "once saved and loaded")
 
 
-def test_compiled_twice_gives_the_same_program(check, laboratory, case, anew):
+def test_compiled_twice_gives_the_same_program(check, context, case, anew):
     """To the bit where the engine is deterministic, within the tolerance elsewhere.
 
     A program that came from the cache is held against one of now: nothing that is kept can hide that compiling fails.
     """
-    images = laboratory.images(case.model, case.batch)
+    images = context.model_store.images(case.model, case.batch)
     again = check.of_the_suite(anew)
     actual = check.of_the_suite(lambda: again.run({again.inputs[0].name: images}))
     expected = check.run(images)
     check.agrees(actual, expected, reference="the same engine, compiled before", images=images)
-    if laboratory.engine(case.engine).deterministic:
+    if context.program_pool.engine(case.engine).deterministic:
         identical(actual, expected, "when compiled again")

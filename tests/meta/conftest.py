@@ -13,9 +13,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fixtures.nfnet.store import built_model
-from fixtures.pipeline import Laboratory
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec
+from fixtures.run.context import RunContext
 
 ROOT = Path(__file__).parents[2]
 EXECUTE = """
@@ -116,9 +116,9 @@ def runner(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def laboratory(tmp_path_factory):
+def context(tmp_path_factory):
     """Engines, models and results of a module, with a cache of its own."""
-    with Laboratory(tmp_path_factory.mktemp("laboratory")) as made:
+    with RunContext.create(tmp_path_factory.mktemp("context")) as made:
         yield made
 
 

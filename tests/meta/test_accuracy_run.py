@@ -43,9 +43,9 @@ PHOTOGRAPHS = (
 ID = "onnxruntime:cpu-digits_nfnet@32+trained-fp32-b4"
 FAULT = """
 import numpy as np
-from fixtures.pipeline import Laboratory
+from fixtures.run.context import RunContext
 
-original = Laboratory.run
+original = RunContext.run
 
 def run(self, case, images):
     outputs = original(self, case, images)
@@ -56,7 +56,7 @@ def faulty(logits):
     {fault}
     return changed
 
-Laboratory.run = run
+RunContext.run = run
 """
 FAULTS = {
     "nines_are_fours": "nines = logits.argmax(1) == 9; changed[nines, 4] = logits[nines, 9] + 1",

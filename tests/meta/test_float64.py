@@ -26,14 +26,15 @@ from fixtures.reference.noise_floors import (
     poorest_order,
     relative_errors,
 )
+from fixtures.run.compare import attribute, judge_outputs
 
 ROOT = Path(__file__).parents[2]
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
 
 
-def floor_units(laboratory, name, kind, spec=SPEC):
+def floor_units(context, name, kind, spec=SPEC):
     """A floor in u."""
-    floor = laboratory.truth(spec).floor(laboratory.images(spec, 2), arithmetic(name, kind))
+    floor = context.tolerances.float64(spec).floor(context.model_store.images(spec, 2), arithmetic(name, kind))
     return floor / precision(name).unit_roundoff
 
 
@@ -48,15 +49,15 @@ def floor_units(laboratory, name, kind, spec=SPEC):
         ("bf16", CUT, 20, 60),
     ],
 )
-def test_floors_are_a_few_roundings(laboratory, name, kind, least, most):
+def test_floors_are_a_few_roundings(context, name, kind, least, most):
     """Rounding to nearest averages out; cutting errs to one side in every layer."""
-    assert least < floor_units(laboratory, name, kind) < most
+    assert least < floor_units(context, name, kind) < most
 
 
 @pytest.mark.parametrize("spec", [SPEC, ModelSpec("eca_nfnet_l0", None, (64, 64), 3)], ids=lambda spec: spec.label)
 @pytest.mark.parametrize("name", ["fp32", "fp16"])
 @pytest.mark.parametrize("level", ["disable", "all"])
-def test_a_real_engine_lies_near_its_floor(laboratory, spec, name, level):
+def test_a_real_engine_lies_near_its_floor(context, spec, name, level):
     """ONNX Runtime is neither far above nor far below the floor of the way that it computes.
 
     That is the plain way, for its kernels for processors have no Winograd. What is allowed to engines that have it is
@@ -64,28 +65,28 @@ def test_a_real_engine_lies_near_its_floor(laboratory, spec, name, level):
     the floor is that of this one.
     """
     case = Case("onnxruntime:cpu", spec, name, 2, EngineOptions(graph_optimization=level))
-    images, exact = laboratory.images(spec, 2), laboratory.exact(spec, 2)
-    found = laboratory.judge(case, laboratory.run(case, images), exact)
+    images, exact = context.model_store.images(spec, 2), context.tolerances.exact(spec, 2)
+    found = judge_outputs(case, context, actual=context.program_pool.run(case, images), expected=exact)
     row = arithmetic(name, NEAREST)
-    plain = relative_errors(laboratory.truth(spec).outputs(images, row), exact).max()
+    plain = relative_errors(context.tolerances.float64(spec).outputs(images, row), exact).max()
     assert 0.5 < found.worst.relative_l2 / plain < 2
     assert found.worst.relative_l2 < 2 * found.tolerance.floor < 6 * plain
     assert other_ways(row) or 0.5 * found.tolerance.floor < found.worst.relative_l2
 
 
-def test_tf32_is_not_strict_fp32(laboratory):
+def test_tf32_is_not_strict_fp32(context):
     """Its floor lies orders of magnitude above: an engine that takes it in secret is found."""
-    images = laboratory.images(SPEC, 1)
-    truth = laboratory.truth(SPEC)
+    images = context.model_store.images(SPEC, 1)
+    truth = context.tolerances.float64(SPEC)
     strict, fast = (truth.floor(images, arithmetic(name, NEAREST)) for name in ("fp32", "tf32"))
     assert fast > 100 * strict
 
 
 @pytest.mark.slow
-def test_fast_math_has_a_floor_of_its_own(laboratory):
+def test_fast_math_has_a_floor_of_its_own(context):
     """The tanh GELU is no rounding error of fp32."""
     spec = ModelSpec("nfnet_f0", None, (32, 32))
-    images, truth = laboratory.images(spec, 1), laboratory.truth(spec)
+    images, truth = context.model_store.images(spec, 1), context.tolerances.float64(spec)
     strict, fast = (truth.floor(images, arithmetic("fp32", NEAREST, fast_math=on)) for on in (False, True))
     assert fast > 100 * strict
 
@@ -107,18 +108,21 @@ def probabilities(request, tmp_path):
     return ModelSpec(None, tmp_path / "softmax.onnx", (8, 8))
 
 
-def test_a_lucky_floor_accuses_no_engine(laboratory, probabilities):
+def test_a_lucky_floor_accuses_no_engine(context, probabilities):
     """A result that an ideal engine has right by luck is not asked of a real one; ten times as much is a fault."""
     case = Case("onnxruntime:cpu", probabilities, "fp32", 1)
     images = np.zeros((1, 3, 8, 8), np.float32) + np.arange(8, dtype=np.float32) % 2 * 2 - 1
-    exact, actual = laboratory.truth(probabilities).outputs(images), laboratory.run(case, images)
-    tolerance = laboratory.tolerance(case, images)
-    assert laboratory.judge(case, actual, exact, tolerance, images).passed
-    (own,) = laboratory.truth(probabilities).usual_floors(images, arithmetic("fp32", NEAREST), 9)
+    exact, actual = context.tolerances.float64(probabilities).outputs(images), context.program_pool.run(case, images)
+    tolerance = context.tolerances.tolerance(case, images)
+    assert judge_outputs(case, context, actual=actual, expected=exact, tolerance=tolerance, images=images).passed
+    (own,) = context.tolerances.float64(probabilities).usual_floors(images, arithmetic("fp32", NEAREST), 9)
     assert own >= precision("fp32").unit_roundoff
     wrong = {name: values * (1 + 10 * max(own, tolerance.floor)) for name, values in exact.items()}
-    assert laboratory.judge(case, wrong, exact, tolerance, images).stage == "numbers"
-    assert not laboratory.truth(probabilities).averages
+    assert (
+        judge_outputs(case, context, actual=wrong, expected=exact, tolerance=tolerance, images=images).stage
+        == "numbers"
+    )
+    assert not context.tolerances.float64(probabilities).averages
 
 
 @pytest.fixture
@@ -140,37 +144,45 @@ def averaging(tmp_path):
 RED = np.array([2.2489, -2.0357, -1.8044], np.float32).reshape(1, 3, 1, 1) * np.ones((1, 3, 16, 16), np.float32)
 
 
-def test_no_engine_is_accused_of_the_order_of_an_average(laboratory, averaging):
+def test_no_engine_is_accused_of_the_order_of_an_average(context, averaging):
     """Value after value errs to one side where all are alike: right, and ONNX Runtime does so; wrong is wrong still."""
     case, truth, row = (
         Case("onnxruntime:cpu", averaging, "fp32", 1),
-        laboratory.truth(averaging),
+        context.tolerances.float64(averaging),
         arithmetic("fp32", NEAREST),
     )
     exact, running = truth.outputs(RED), truth.outputs(RED, poorest_order(row))
-    poorest = laboratory.judge(case, running, exact, images=RED)
+    poorest = judge_outputs(case, context, actual=running, expected=exact, images=RED)
     assert poorest.passed
     assert poorest.units > poorest.tolerance.units  # so that nothing else excuses it
-    assert laboratory.judge(case, laboratory.run(case, RED), laboratory.reference(averaging, RED), images=RED).passed
-    assert "neither alone" in laboratory.attribute(case, RED, running, exact)
+    assert judge_outputs(
+        case,
+        context,
+        actual=context.program_pool.run(case, RED),
+        expected=context.reference.outputs(averaging, RED),
+        images=RED,
+    ).passed
+    assert "neither alone" in attribute(case, context, images=RED, actual=running, expected=exact)
     (own,) = truth.usual_floors(RED, row, 9, poorest=True)
     wrong = {name: values * (1 + 10 * own) for name, values in exact.items()}
-    assert laboratory.judge(case, wrong, exact, images=RED).stage == "numbers"
+    assert judge_outputs(case, context, actual=wrong, expected=exact, images=RED).stage == "numbers"
 
 
-def test_the_order_of_an_average_excuses_nothing_else(laboratory, averaging):
+def test_the_order_of_an_average_excuses_nothing_else(context, averaging):
     """Not another image of the batch by as much, and nothing where numbers pass."""
-    case, truth = Case("onnxruntime:cpu", averaging, "fp32", 2), laboratory.truth(averaging)
-    images = np.concatenate([RED, laboratory.images(averaging, 1)])
+    case, truth = Case("onnxruntime:cpu", averaging, "fp32", 2), context.tolerances.float64(averaging)
+    images = np.concatenate([RED, context.model_store.images(averaging, 1)])
     exact, running = truth.outputs(images), truth.outputs(images, poorest_order(arithmetic("fp32", NEAREST)))
-    found = laboratory.judge(case, running, exact, images=images)
+    found = judge_outputs(case, context, actual=running, expected=exact, images=images)
     assert found.passed
     red, other = (found.tolerance.of_image(image) for image in range(2))
     assert other < red
     between = 1 + (red + other) / 2
     moved = {name: np.stack([running[name][0], values[1] * between]) for name, values in exact.items()}
-    assert laboratory.judge(case, moved, exact, images=images).failing_images == (1,)
-    assert laboratory.judge(case, exact, exact, images=images).tolerance == laboratory.tolerance(case)
+    assert judge_outputs(case, context, actual=moved, expected=exact, images=images).failing_images == (1,)
+    assert judge_outputs(
+        case, context, actual=exact, expected=exact, images=images
+    ).tolerance == context.tolerances.tolerance(case)
 
 
 def test_every_precision_has_every_arithmetic():
@@ -180,15 +192,15 @@ def test_every_precision_has_every_arithmetic():
         arithmetic("fp32", "up")
 
 
-def test_a_batch_is_evaluated_in_parts(laboratory):
+def test_a_batch_is_evaluated_in_parts(context):
     """With the same result."""
-    images, truth = laboratory.images(SPEC, 6), laboratory.truth(SPEC)
+    images, truth = context.model_store.images(SPEC, 6), context.tolerances.float64(SPEC)
     whole = truth.outputs(images)["logits"]
     assert whole.shape == (6, 1000)
     assert np.allclose(whole[5:], truth.outputs(images[5:])["logits"], rtol=1e-12)
 
 
-def test_an_unstable_input_is_told_from_a_stable_one(tmp_path, laboratory):
+def test_an_unstable_input_is_told_from_a_stable_one(tmp_path, context):
     """Differences of nearly equal numbers move far when their inputs move by a rounding."""
     nodes = [helper.make_node("Sub", ["x", "far"], ["small"]), helper.make_node("Flatten", ["small"], ["y"])]
     far = helper.make_tensor("far", TensorProto.FLOAT, [1], [1.0])
@@ -204,7 +216,7 @@ def test_an_unstable_input_is_told_from_a_stable_one(tmp_path, laboratory):
     truth = Truth(inspect(tmp_path / "unstable.onnx"), tmp_path)
     assert truth.sensitivity(np.full((1, 1, 2, 2), 1.00001)) > 1e-3
     assert truth.sensitivity(np.full((1, 1, 2, 2), 3.0)) < 1e-6
-    assert laboratory.truth(SPEC).sensitivity(laboratory.images(SPEC, 1)) < 1e-6
+    assert context.tolerances.float64(SPEC).sensitivity(context.model_store.images(SPEC, 1)) < 1e-6
 
 
 def test_results_are_computed_once(tmp_path):

@@ -15,16 +15,16 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from fixtures import localize_case as explaining
 from fixtures.engines.onnxruntime.engine import OnnxRuntimeProgram
 from fixtures.localize.expose import PREFIX, exposed
 from fixtures.localize.search import explain
 from fixtures.localize.segments import element_types, read_flow, segments
-from fixtures.localize_case import explain_case
 from fixtures.onnx_file import inspect, read_header
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference.evaluator import GraphEvaluator
 from fixtures.reference.noise_floors import arithmetic
+from fixtures.run import localize as explaining
+from fixtures.run.localize import explain_case
 
 ROOT = Path(__file__).parents[2]
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
@@ -129,17 +129,17 @@ def targets(model, kind="Conv"):
     return found
 
 
-def explained(laboratory, spec, precision, plant=None, name=None, **more):
+def explained(context, spec, precision, plant=None, name=None, **more):
     """What locality says of a file with a fault planted at a node."""
-    clean, file = laboratory.model(spec).path, laboratory.model(spec, precision).path
-    scratch = laboratory.cache / "scratch"
+    clean, file = context.model_store.onnx_file(spec).path, context.model_store.onnx_file(spec, precision).path
+    scratch = context.cache / "scratch"
     if plant:
         model = onnx.load(file)
         plant(model, next(node for node in model.graph.node if node.name == name))
         scratch.mkdir(exist_ok=True)
         file = scratch / "faulty.onnx"
         onnx.save(model, file)
-    images = laboratory.images(spec, 2)
+    images = context.model_store.images(spec, 2)
     return explain(
         run,
         file,
@@ -164,41 +164,41 @@ REST = [
 @pytest.mark.parametrize(
     ("fault", "precision"), [*QUICK, *(pytest.param(*row, marks=pytest.mark.slow) for row in REST)]
 )
-def test_a_fault_in_any_block_is_named(laboratory, fault, precision):
+def test_a_fault_in_any_block_is_named(context, fault, precision):
     """Block and node, whichever block it is."""
-    for block, node in targets(laboratory.model(SPEC).path).items():
-        found = explained(laboratory, SPEC, precision, FAULTS[fault], node)
+    for block, node in targets(context.model_store.onnx_file(SPEC).path).items():
+        found = explained(context, SPEC, precision, FAULTS[fault], node)
         assert (found.first, found.node) == (block, node), found.table()
         assert found.node_kind == "Conv"
         assert f'{block} (its node "{node}", Conv): ' in found.summary
 
 
 @pytest.mark.parametrize(("fault", "precision"), [(row_negated, "fp16"), (bias_lost, "fp32")])
-def test_a_fault_in_any_dense_layer_is_named(laboratory, fault, precision):
+def test_a_fault_in_any_dense_layer_is_named(context, fault, precision):
     """Of the gates and the classifier, whose products have the images in columns."""
-    layers = targets(laboratory.model(SPEC).path, "Gemm")
+    layers = targets(context.model_store.onnx_file(SPEC).path, "Gemm")
     assert list(layers.items())[::4] == [("stages.0.0", "stages.0.0.attn_last.fc2"), ("logits", "head.fc")]
     for block, node in layers.items():
-        found = explained(laboratory, SPEC, precision, fault, node)
+        found = explained(context, SPEC, precision, fault, node)
         assert (found.first, found.node, found.node_kind) == (block, node, "Gemm+Transpose"), found.table()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["weight doubled", "bias lost", "eight bits"])
-def test_a_fault_in_any_block_of_dm_nfnet_f0_in_half_is_named(laboratory, fault):
+def test_a_fault_in_any_block_of_dm_nfnet_f0_in_half_is_named(context, fault):
     """The network and the precision of the suite's first case."""
     spec = ModelSpec("dm_nfnet_f0", None, (64, 64))
-    for block, node in targets(laboratory.model(spec).path).items():
-        found = explained(laboratory, spec, "fp16", FAULTS[fault], node)
+    for block, node in targets(context.model_store.onnx_file(spec).path).items():
+        found = explained(context, spec, "fp16", FAULTS[fault], node)
         assert (found.first, found.node) == (block, node), found.summary
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("level", ["disable", "all"])
-def test_a_clean_engine_is_not_accused(laboratory, precision, level):
+def test_a_clean_engine_is_not_accused(context, precision, level):
     """Neither its blocks nor its nodes, optimised or not."""
     case = Case("onnxruntime:cpu", SPEC, precision, 2, EngineOptions(graph_optimization=level))
-    found = explain_case(laboratory, case)
+    found = explain_case(context, case)
     assert found.clean, found.table()
     assert found.folder is None
     assert found.summary.startswith("no block is off: 10 were looked at")
@@ -220,35 +220,35 @@ def given(monkeypatch):
     return fed
 
 
-def test_the_images_that_fail_are_looked_at(laboratory, given):
+def test_the_images_that_fail_are_looked_at(context, given):
     """Not the first of the batch, which are right."""
     case = Case("onnxruntime:cpu", SPEC, "fp32", 4)
-    assert explain_case(laboratory, case).clean
-    found = explain_case(laboratory, case, failing=(3,))
+    assert explain_case(context, case).clean
+    found = explain_case(context, case, failing=(3,))
     assert found.first == "stem.conv1", found.table()
     assert "looked at: image 3 of a batch of 4\n" in (Path(found.folder) / "README.txt").read_text()
     assert {len(batch) for batch in given} == {4}
 
 
-def test_of_a_large_batch_the_images_that_fail_are_given_alone(laboratory, given, monkeypatch):
+def test_of_a_large_batch_the_images_that_fail_are_given_alone(context, given, monkeypatch):
     """And that is said: what only their place in the batch makes wrong is right there."""
     monkeypatch.setattr(explaining, "WHOLE_BATCH", 0)
     case = Case("onnxruntime:cpu", SPEC, "fp32", 4)
-    images = laboratory.images(SPEC, 4).copy()
-    assert explain_case(laboratory, case, images, failing=(2, 3)).clean
+    images = context.model_store.images(SPEC, 4).copy()
+    assert explain_case(context, case, images, failing=(2, 3)).clean
     images[2].flat[0] = 7
-    found = explain_case(laboratory, case, images, failing=(2, 3))
+    found = explain_case(context, case, images, failing=(2, 3))
     assert found.first == "stem.conv1", found.table()
     said = "the engine was given images 2, 3 alone: the batch of 4 is too large to show its tensors"
     assert found.summary.endswith(said)
     assert said in (Path(found.folder) / "README.txt").read_text()
     assert all(np.array_equal(batch[1:], images[3:]) for batch in given)
-    assert "alone" not in explain_case(laboratory, case, images[:2]).summary
+    assert "alone" not in explain_case(context, case, images[:2]).summary
 
 
-def test_segments_are_blocks_and_runs(laboratory):
+def test_segments_are_blocks_and_runs(context):
     """Named by their output; both sides of each sum are watched."""
-    parts = segments(read_flow(laboratory.model(SPEC).path))
+    parts = segments(read_flow(context.model_store.onnx_file(SPEC).path))
     names = [part.output for part in parts]
     assert names[:5] == ["stem.conv1", "stem.conv2", "stem.conv3", "stem.conv4", "stages.0.0"]
     assert names[-2:] == ["final_conv", "logits"]
@@ -256,45 +256,49 @@ def test_segments_are_blocks_and_runs(laboratory):
     assert [part.input for part in parts[1:]] == names[:-1]
 
 
-def test_an_exposed_file_is_a_model(laboratory, tmp_path):
+def test_an_exposed_file_is_a_model(context, tmp_path):
     """Its own output first, then what was asked for."""
-    source = laboratory.model(SPEC).path
+    source = context.model_store.onnx_file(SPEC).path
     types = element_types(read_header(source))
     with exposed(source, ["stages.0.0", "logits", "nobody"], types, tmp_path) as path:
         assert [value.name for value in inspect(path).outputs] == ["logits", "stages.0.0"]
     assert not path.exists()
 
 
-def test_external_weights_are_linked(laboratory, tmp_path):
+def test_external_weights_are_linked(context, tmp_path):
     """Not copied, and the file still runs."""
     source = tmp_path / "model.onnx"
-    onnx.save(onnx.load(laboratory.model(SPEC).path), source, save_as_external_data=True, location="weights.bin")
+    onnx.save(
+        onnx.load(context.model_store.onnx_file(SPEC).path), source, save_as_external_data=True, location="weights.bin"
+    )
     with exposed(source, ["stages.0.0"], {}, tmp_path / "elsewhere" / "copy") as path:
         assert (path.parent / "weights.bin").samefile(tmp_path / "weights.bin")
         assert len(inspect(path).outputs) == 2
-        assert run(path, laboratory.images(SPEC, 1))["stages.0.0"].shape[0] == 1
+        assert run(path, context.model_store.images(SPEC, 1))["stages.0.0"].shape[0] == 1
 
 
-def test_a_copy_comes_to_the_weights_of_a_model_in_the_cache(laboratory, tmp_path):
+def test_a_copy_comes_to_the_weights_of_a_model_in_the_cache(context, tmp_path):
     """They are not touched, for a link would have them hashed again; the copy goes when it was used."""
     source = tmp_path / "models" / "model.onnx"
     source.parent.mkdir()
-    onnx.save(onnx.load(laboratory.model(SPEC).path), source, save_as_external_data=True, location="weights.bin")
+    onnx.save(
+        onnx.load(context.model_store.onnx_file(SPEC).path), source, save_as_external_data=True, location="weights.bin"
+    )
     before, files = (source.parent / "weights.bin").stat(), sorted(source.parent.iterdir())
     with exposed(source, ["stages.0.0"], {}, tmp_path / "locality") as path:
         assert path.parent == source.parent
-        assert run(path, laboratory.images(SPEC, 1))["stages.0.0"].shape[0] == 1
+        assert run(path, context.model_store.images(SPEC, 1))["stages.0.0"].shape[0] == 1
         assert (source.parent / "weights.bin").stat().st_nlink == 1
     assert (source.parent / "weights.bin").stat().st_ctime_ns == before.st_ctime_ns
     assert sorted(source.parent.iterdir()) == files
 
 
 @pytest.mark.parametrize("beside", [False, True])
-def test_copies_of_killed_processes_are_swept(laboratory, tmp_path, beside):
+def test_copies_of_killed_processes_are_swept(context, tmp_path, beside):
     """Only those that nobody can be using any more, and nothing else."""
     folder = tmp_path / "models"
     folder.mkdir()
-    source, kept = folder / "model.onnx", onnx.load(laboratory.model(SPEC).path)
+    source, kept = folder / "model.onnx", onnx.load(context.model_store.onnx_file(SPEC).path)
     onnx.save(kept, source, save_as_external_data=beside, location="weights.bin")
     scratch = tmp_path / "locality"
     code = (
@@ -313,10 +317,10 @@ def test_copies_of_killed_processes_are_swept(laboratory, tmp_path, beside):
     assert source.exists()
 
 
-def test_a_report_shows_the_fault(laboratory, tmp_path):
+def test_a_report_shows_the_fault(context, tmp_path):
     """The script runs with ONNX Runtime alone and prints the recorded error and the same one again."""
     found = explained(
-        laboratory, SPEC, "fp32", bias_lost, "stages.1.0.conv2", report=tmp_path / "report", facts={"precision": "fp32"}
+        context, SPEC, "fp32", bias_lost, "stages.1.0.conv2", report=tmp_path / "report", facts={"precision": "fp32"}
     )
     folder = Path(found.folder)
     done = subprocess.run([sys.executable, "repro.py"], cwd=folder, capture_output=True, text=True, check=True)
@@ -337,9 +341,9 @@ def test_a_report_shows_the_fault(laboratory, tmp_path):
         ({"precision": "int8", "fast_math": "True"}, ["compiled ref {'fast_math': True}", "fp32"]),
     ],
 )
-def test_a_report_repeats_how_the_engine_compiled(laboratory, tmp_path, facts, said):
+def test_a_report_repeats_how_the_engine_compiled(context, tmp_path, facts, said):
     """Seen by a stand-in for MIGraphX's module; a precision that needs calibration is not claimed."""
-    found = explained(laboratory, SPEC, "fp32", bias_lost, "stages.1.0.conv2", report=tmp_path / "report", facts=facts)
+    found = explained(context, SPEC, "fp32", bias_lost, "stages.1.0.conv2", report=tmp_path / "report", facts=facts)
     (Path(found.folder) / "migraphx.py").write_text(STAND_IN)
     command = [sys.executable, "repro.py"]
     done = subprocess.run(command, cwd=found.folder, capture_output=True, text=True, check=True)
@@ -348,25 +352,25 @@ def test_a_report_repeats_how_the_engine_compiled(laboratory, tmp_path, facts, s
     assert last.startswith(f"migraphx at {said[-1]} ")
 
 
-def test_what_is_not_finite_is_off(laboratory):
+def test_what_is_not_finite_is_off(context):
     """NaN where the truth is a number."""
 
     def nan(model, node):
         edit_constant(model, node.input[2], lambda array: array.__setitem__(0, np.nan))
 
-    found = explained(laboratory, SPEC, "fp32", nan, "stages.1.0.conv2")
+    found = explained(context, SPEC, "fp32", nan, "stages.1.0.conv2")
     assert (found.first, found.node) == ("stages.1.0", "stages.1.0.conv2")
     assert "inf floors" in found.summary
 
 
-def test_time_runs_out_politely(laboratory):
+def test_time_runs_out_politely(context):
     """What was done until then is told."""
-    found = explained(laboratory, SPEC, "fp32", seconds=0)
+    found = explained(context, SPEC, "fp32", seconds=0)
     assert "out of time after 0 s" in found.summary
     assert not found.clean
 
 
-def test_a_fault_that_vanishes_is_said_to_vanish(laboratory):
+def test_a_fault_that_vanishes_is_said_to_vanish(context):
     """Wrong only while the tensors inside the block are hidden, as a wrong fusion is."""
 
     def fused(path, images):
@@ -375,35 +379,35 @@ def test_a_fault_that_vanishes_is_said_to_vanish(laboratory):
             results["stages.1.0"] = results["stages.1.0"] * 1.01
         return results
 
-    file = laboratory.model(SPEC).path
+    file = context.model_store.onnx_file(SPEC).path
     found = explain(
         fused,
         file,
         GraphEvaluator(file),
-        laboratory.images(SPEC, 1),
+        context.model_store.images(SPEC, 1),
         arithmetic("fp32", "nearest"),
         case_id="fused",
-        scratch=laboratory.cache / "scratch",
+        scratch=context.cache / "scratch",
     )
     assert (found.first, found.node) == ("stages.1.0", None)
     assert "the fault is in how the engine fuses it" in found.summary
 
 
-def test_a_block_that_the_engine_does_not_show_is_not_clean(laboratory):
+def test_a_block_that_the_engine_does_not_show_is_not_clean(context):
     """It is named; the others are looked at."""
 
     def shy(path, images):
         return {name: array for name, array in run(path, images).items() if name != "stages.1.0"}
 
-    file = laboratory.model(SPEC).path
+    file = context.model_store.onnx_file(SPEC).path
     found = explain(
         shy,
         file,
         GraphEvaluator(file),
-        laboratory.images(SPEC, 1),
+        context.model_store.images(SPEC, 1),
         arithmetic("fp32", "nearest"),
         case_id="shy",
-        scratch=laboratory.cache / "scratch",
+        scratch=context.cache / "scratch",
         deep=False,
     )
     assert (found.first, found.unseen, found.clean) == (None, 0, False)
@@ -413,17 +417,17 @@ def test_a_block_that_the_engine_does_not_show_is_not_clean(laboratory):
     assert "; a, b, c and 2 more cannot be looked at: " in replace(found, hidden=tuple("abcde")).summary
 
 
-def test_blocks_alone(laboratory):
+def test_blocks_alone(context):
     """All of a clean engine are looked at, and none of their nodes."""
-    file = laboratory.model(SPEC).path
+    file = context.model_store.onnx_file(SPEC).path
     found = explain(
         run,
         file,
         GraphEvaluator(file),
-        laboratory.images(SPEC, 1),
+        context.model_store.images(SPEC, 1),
         arithmetic("fp32", "nearest"),
         case_id="clean",
-        scratch=laboratory.cache / "scratch",
+        scratch=context.cache / "scratch",
         deep=False,
     )
     assert len(found.segments) == 10

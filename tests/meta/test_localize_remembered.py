@@ -24,9 +24,9 @@ class CountingOracle(GraphEvaluator):
 
 
 @pytest.fixture
-def look(laboratory, tmp_path):
+def look(context, tmp_path):
     """Look with a new oracle; what was found, and how often the oracle was asked."""
-    file = laboratory.model(SPEC).path
+    file = context.model_store.onnx_file(SPEC).path
     session = onnxruntime.InferenceSession
 
     def run(path, images):
@@ -42,7 +42,7 @@ def look(laboratory, tmp_path):
 
         oracle = CountingOracle(file)
         row = arithmetic(precision, "nearest")
-        images = laboratory.images(SPEC, 1)
+        images = context.model_store.images(SPEC, 1)
         return explain(
             changed, file, oracle, images, row, case_id="kept", scratch=tmp_path / "scratch", cache=tmp_path, **more
         ), oracle.asked

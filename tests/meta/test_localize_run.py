@@ -171,7 +171,7 @@ def test_out_of_time_is_not_off(runner, tmp_path):
     plugin = tmp_path / "no_time.py"
     plugin.write_text(
         "from dataclasses import replace\n"
-        "from fixtures import localize_case as explaining\n"
+        "from fixtures.run import localize as explaining\n"
         "real = explaining.explain_case\n"
         "explaining.explain_case = lambda *words, **names: replace(real(*words, **names), unseen=3)\n"
     )

@@ -15,12 +15,13 @@ from fixtures.inputs import synthetic_images
 from fixtures.nfnet import store
 from fixtures.nfnet.store import built_model
 from fixtures.onnx_file import data_path
-from fixtures.pipeline import Laboratory
 from fixtures.plugin.policy import absent
 from fixtures.precisions import precision
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference.evaluator import GraphEvaluator
 from fixtures.reference.noise_floors import CUT, arithmetic
+from fixtures.run.compare import compare
+from fixtures.run.context import RunContext
 
 real = pytest.mark.migraphx
 SPEC = ModelSpec("test_nfnet", None, (32, 32), 3)
@@ -82,8 +83,8 @@ def test_says_what_it_is(engine):
 def test_agrees_with_onnxruntime(engine, tmp_path, name):
     """At every precision, through the pipeline."""
     del engine
-    with Laboratory(tmp_path) as laboratory:
-        verdict = laboratory.compare(Case("migraphx:ref", SPEC, name, 2))
+    with RunContext.create(tmp_path) as context:
+        verdict = compare(Case("migraphx:ref", SPEC, name, 2), context)
     assert verdict.passed, verdict
     assert verdict.units > 0
 

@@ -7,10 +7,10 @@ from onnx import TensorProto, helper, numpy_helper, save
 from fixtures.accuracy.answers import needed_errors, ranked
 from fixtures.errors import EvaluationError
 from fixtures.localize.score import judge
-from fixtures.pipeline import Laboratory
 from fixtures.records import Case, ModelSpec
 from fixtures.reference.noise_floors import relative_errors
 from fixtures.reference.rounding import FORMATS
+from fixtures.run.context import RunContext
 
 CLASSES = 10
 LAST = np.arange(CLASSES) == CLASSES - 1
@@ -56,12 +56,12 @@ def test_a_class_that_is_never_finite_accuses_nobody(runner, tmp_path, added):
 def test_where_rounding_itself_gives_no_numbers_nothing_is_judged(tmp_path, added, factor):
     """A floor without bounds would allow anything."""
     case = Case("onnxruntime:cpu", ModelSpec(path=classifier(tmp_path, added, factor)), "fp32", 2)
-    with Laboratory(tmp_path) as laboratory:
-        for images in (None, laboratory.images(case.model, 2)):
+    with RunContext.create(tmp_path) as context:
+        for images in (None, context.model_store.images(case.model, 2)):
             with pytest.raises(
                 EvaluationError, match="there is no floor: in fp32 arithmetic the network itself gives NaN"
             ):
-                laboratory.tolerance(case, images)
+                context.tolerances.tolerance(case, images)
 
 
 def test_the_shell_does_not_call_that_agreement(runner, tmp_path):
@@ -86,11 +86,11 @@ def test_a_masked_class_is_the_last_answer():
 def test_an_image_without_an_answer_is_not_the_inputs_fault(tmp_path):
     """Where nothing is finite on either side nothing has moved."""
     spec = ModelSpec(path=classifier(tmp_path, 0))
-    with Laboratory(tmp_path) as laboratory:
-        images = laboratory.images(spec, 2)
-        plain = laboratory.truth(spec).sensitivity(images)
+    with RunContext.create(tmp_path) as context:
+        images = context.model_store.images(spec, 2)
+        plain = context.tolerances.float64(spec).sensitivity(images)
         images[1] = np.nan
-        assert 0 < laboratory.truth(spec).sensitivity(images) <= plain < 1e-5
+        assert 0 < context.tolerances.float64(spec).sensitivity(images) <= plain < 1e-5
 
 
 def test_a_number_where_there_is_none_is_all_wrong():

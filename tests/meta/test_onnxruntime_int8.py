@@ -18,15 +18,18 @@ from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference.evaluator import GraphEvaluator
 from fixtures.reference.float64 import Truth
 from fixtures.reference.noise_floors import NEAREST, arithmetic
+from fixtures.run.compare import judge_outputs
 
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
 CASE = Case("onnxruntime:cpu", SPEC, "int8", 2)
 
 
 @pytest.fixture(scope="module")
-def quantised_model(laboratory):
+def quantised_model(context):
     """The QDQ model of the case."""
-    return onnx.load_from_string(quantised(laboratory.model(SPEC).path, laboratory.calibration(CASE)))
+    return onnx.load_from_string(
+        quantised(context.model_store.onnx_file(SPEC).path, context.program_pool.calibration(CASE))
+    )
 
 
 def test_every_product_takes_int8(quantised_model):
@@ -42,50 +45,63 @@ def test_every_product_takes_int8(quantised_model):
 
 
 @pytest.mark.parametrize("level", ["disable", "all"])
-def test_the_engine_lies_near_the_computed_floor(laboratory, level):
+def test_the_engine_lies_near_the_computed_floor(context, level):
     """The oracle quantises as the engine does: neither far above nor far below."""
     case = Case("onnxruntime:cpu", SPEC, "int8", 2, EngineOptions(graph_optimization=level))
-    found = laboratory.judge(case, laboratory.run(case, laboratory.images(SPEC, 2)), laboratory.exact(SPEC, 2))
+    found = judge_outputs(
+        case,
+        context,
+        actual=context.program_pool.run(case, context.model_store.images(SPEC, 2)),
+        expected=context.tolerances.exact(SPEC, 2),
+    )
     assert found.passed
     assert 0.5 < found.worst.relative_l2 / found.tolerance.floor < 2
 
 
-def test_the_same_images_calibrate_every_batch(laboratory):
+def test_the_same_images_calibrate_every_batch(context):
     """So that one floor serves all."""
     for batch in (1, 2, 3):
-        arrays = laboratory.calibration(Case("onnxruntime:cpu", SPEC, "int8", batch))
+        arrays = context.program_pool.calibration(Case("onnxruntime:cpu", SPEC, "int8", batch))
         rows = np.concatenate(arrays)
         assert {array.shape[0] for array in arrays} == {batch}
         assert len(np.unique(rows, axis=0)) == SYNTHETIC
-    assert laboratory.calibration(Case("onnxruntime:cpu", SPEC, "fp32", 2)) == ()
+    assert context.program_pool.calibration(Case("onnxruntime:cpu", SPEC, "fp32", 2)) == ()
 
 
-def test_without_images_nothing_is_quantised(laboratory):
+def test_without_images_nothing_is_quantised(context):
     """No range is made up, neither by the engine nor by the oracle."""
-    path = laboratory.model(SPEC).path
+    path = context.model_store.onnx_file(SPEC).path
     with pytest.raises(CompileError, match="int8 needs calibration images, none were given"):
         open_engine("cpu").prepare(path, shape=(2, 3, 64, 64), precision="int8", options=EngineOptions())
     with pytest.raises(EvaluationError, match="no calibration images were given -> int8 and fp8 need some"):
-        Truth(laboratory.model(SPEC), laboratory.cache).floor(laboratory.images(SPEC, 1), arithmetic("int8", NEAREST))
+        Truth(context.model_store.onnx_file(SPEC), context.cache).floor(
+            context.model_store.images(SPEC, 1), arithmetic("int8", NEAREST)
+        )
     with pytest.raises(EvaluationError, match=r"the range of 'inputs' is not known -> calibrate with images first"):
-        GraphEvaluator(path).evaluate({"inputs": laboratory.images(SPEC, 1)}, None, arithmetic("int8", NEAREST))
+        GraphEvaluator(path).evaluate(
+            {"inputs": context.model_store.images(SPEC, 1)}, None, arithmetic("int8", NEAREST)
+        )
 
 
-def test_weights_with_two_hard_links_are_quantised(laboratory, tmp_path):
+def test_weights_with_two_hard_links_are_quantised(context, tmp_path):
     """As locality makes them for a model whose weights are in a file of their own; onnx itself refuses such a file."""
-    path, images = tmp_path / "model.onnx", laboratory.calibration(CASE)
+    path, images = tmp_path / "model.onnx", context.program_pool.calibration(CASE)
     onnx.save(
-        onnx.load(laboratory.model(SPEC).path), path, save_as_external_data=True, location="data", size_threshold=0
+        onnx.load(context.model_store.onnx_file(SPEC).path),
+        path,
+        save_as_external_data=True,
+        location="data",
+        size_threshold=0,
     )
     alone = quantised(path, images)
     (tmp_path / "second").hardlink_to(tmp_path / "data")
     assert quantised(path, images) == alone
 
 
-def test_images_that_do_not_fit_are_a_compile_error(laboratory):
+def test_images_that_do_not_fit_are_a_compile_error(context):
     """With the quantiser's reason."""
     with pytest.raises(CompileError, match="quantisation failed: "):
-        quantised(laboratory.model(SPEC).path, [np.zeros((1, 4, 64, 64), np.float32)])
+        quantised(context.model_store.onnx_file(SPEC).path, [np.zeros((1, 4, 64, 64), np.float32)])
 
 
 def test_a_model_without_products_is_not_passed_off_as_int8(tmp_path):
@@ -102,11 +118,11 @@ def test_a_model_without_products_is_not_passed_off_as_int8(tmp_path):
         quantised(path, [np.ones((1, 3, 2, 2), np.float32)])
 
 
-def test_images_that_went_unread_are_an_error(laboratory, monkeypatch):
+def test_images_that_went_unread_are_an_error(context, monkeypatch):
     """A quantiser that calibrates on something else is not believed."""
     monkeypatch.setattr(quantization, "quantize_static", lambda *_, **__: None)
     with pytest.raises(RequestNotHonouredError, match="0 of 1 calibration batches were read"):
-        quantised(laboratory.model(SPEC).path, laboratory.calibration(CASE))
+        quantised(context.model_store.onnx_file(SPEC).path, context.program_pool.calibration(CASE))
 
 
 @pytest.mark.parametrize(
@@ -128,12 +144,14 @@ def test_what_the_gpus_provider_has_not_is_said(precision, words):
     assert words in engine.unsupported(precision)
 
 
-def test_a_model_past_protobufs_limit_is_quantised_with_its_weights_beside(laboratory, monkeypatch, quantised_model):
+def test_a_model_past_protobufs_limit_is_quantised_with_its_weights_beside(context, monkeypatch, quantised_model):
     """To the same model; here every model is past it."""
     monkeypatch.setattr(onnxruntime_int8, "FEW_WEIGHTS", 0)
     asked = Mock(wraps=quantization.quantize_static)
     monkeypatch.setattr(quantization, "quantize_static", asked)
-    made = onnx.load_from_string(quantised(laboratory.model(SPEC).path, laboratory.calibration(CASE)))
+    made = onnx.load_from_string(
+        quantised(context.model_store.onnx_file(SPEC).path, context.program_pool.calibration(CASE))
+    )
     assert asked.call_args.kwargs["use_external_data_format"]
     assert tensors(made) == tensors(quantised_model)
 

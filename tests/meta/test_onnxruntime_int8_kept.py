@@ -11,9 +11,12 @@ SPEC = ModelSpec("test_nfnet", None, (64, 64))
 
 
 @pytest.fixture
-def made(laboratory, tmp_path):
+def made(context, tmp_path):
     """The model, its images, the bytes that were made, and the file in which they are."""
-    model, images = laboratory.model(SPEC).path, laboratory.calibration(Case("onnxruntime:cpu", SPEC, "int8", 2))
+    model, images = (
+        context.model_store.onnx_file(SPEC).path,
+        context.program_pool.calibration(Case("onnxruntime:cpu", SPEC, "int8", 2)),
+    )
     data = quantised(model, images, tmp_path)
     (file,) = (tmp_path / FOLDER).iterdir()
     return model, images, data, file

@@ -71,9 +71,9 @@ def test_what_only_fills_the_batch_may_not_be_wrong(runner):
 def test_images_are_made_when_they_are_needed(runner):
     """Ten thousand at once would not fit; they are the same as before, one by one or in batches."""
     counting = (
-        "import atexit\nfrom fixtures import pipeline\nmade, most = pipeline.synthetic_images, []\n"
+        "import atexit\nfrom fixtures.run import models\nmade, most = models.synthetic_images, []\n"
         "def counted(key, shape, *more):\n    most.append(shape[0])\n    return made(key, shape, *more)\n"
-        "pipeline.synthetic_images = counted\natexit.register(lambda: print('most', max(most)))\n"
+        "models.synthetic_images = counted\natexit.register(lambda: print('most', max(most)))\n"
     )
     single, batches = (
         runner.python("-c", counting + off("pass"), *SMALL, "--inputs", "9", "--batch", size) for size in ("1", "2")

@@ -1,4 +1,4 @@
-"""The laboratory that all tests of a run share."""
+"""The context that all tests of a run share."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ from onnx import TensorProto, helper, save
 
 from fixtures.engines.onnxruntime.engine import OnnxRuntimeEngine
 from fixtures.errors import ModelError, ParseError
-from fixtures.pipeline import Laboratory
 from fixtures.records import Case, ModelSpec
+from fixtures.run.context import RunContext
 
 
 def test_a_program_that_cannot_be_had_is_asked_for_once(tmp_path, monkeypatch):
@@ -24,25 +24,27 @@ def test_a_program_that_cannot_be_had_is_asked_for_once(tmp_path, monkeypatch):
         return prepare(*words, **more)
 
     monkeypatch.setattr(OnnxRuntimeEngine, "prepare", counted)
-    with Laboratory(tmp_path) as laboratory:
+    with RunContext.create(tmp_path) as context:
         for _ in range(3):
             with pytest.raises(ParseError, match="Unheard"):
-                laboratory.program(Case("onnxruntime:cpu", ModelSpec(path=tmp_path / "unheard.onnx"), "fp32", 1))
+                context.program_pool.program(
+                    Case("onnxruntime:cpu", ModelSpec(path=tmp_path / "unheard.onnx"), "fp32", 1)
+                )
     assert len(asked) == 1
 
 
-def test_images_that_no_memory_holds_are_refused(laboratory):
+def test_images_that_no_memory_holds_are_refused(context):
     """At once, and not when the machine has none left."""
     spec = ModelSpec("test_nfnet", size=(32, 32))
     refused = r"100000000000 images have 1\.23e\+06 GB, this machine has \d\S* GB of memory -> use a smaller --batch"
-    for ask in (laboratory.images, laboratory.input_shape):
+    for ask in (context.model_store.images, context.model_store.input_shape):
         with pytest.raises(ModelError, match=refused):
             ask(spec, 100_000_000_000)
 
 
-def test_images_are_the_same_from_wherever_they_are_asked(laboratory):
+def test_images_are_the_same_from_wherever_they_are_asked(context):
     """A later part is made alone."""
     spec = ModelSpec("test_nfnet", size=(32, 32))
-    whole = laboratory.images(spec, 2, 6)
-    np.testing.assert_array_equal(laboratory.images(spec, 2, first=4), whole[4:])
-    np.testing.assert_array_equal(laboratory.images(spec, 2, 3, first=2), whole[2:5])
+    whole = context.model_store.images(spec, 2, 6)
+    np.testing.assert_array_equal(context.model_store.images(spec, 2, first=4), whole[4:])
+    np.testing.assert_array_equal(context.model_store.images(spec, 2, 3, first=2), whole[2:5])

@@ -10,6 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from fixtures.records import Case, EngineOptions, ModelSpec
+from fixtures.run.compare import compare, judge_outputs
 from fixtures.verdict.message import failure_message
 
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
@@ -22,10 +23,12 @@ def logits(model, images):
     return session.run(["logits"], {"inputs": images})[0]
 
 
-def verdict_of(laboratory, actual, spec=SPEC):
+def verdict_of(context, actual, spec=SPEC):
     """Hold logits against the reference, as a case on ONNX Runtime at fp32."""
     case = Case("onnxruntime:cpu", spec, "fp32", len(actual))
-    return laboratory.judge(case, {"logits": actual}, laboratory.expected(spec, len(actual)))
+    return judge_outputs(
+        case, context, actual={"logits": actual}, expected=context.reference.expected(spec, len(actual))
+    )
 
 
 def weight(model, layer, part="weight"):
@@ -104,33 +107,33 @@ STRUCTURE = {
 
 
 @pytest.fixture(scope="module")
-def clean(laboratory):
+def clean(context):
     """The file in memory, the images."""
-    return onnx.load(laboratory.model(SPEC).path), laboratory.images(SPEC, FOUR)
+    return onnx.load(context.model_store.onnx_file(SPEC).path), context.model_store.images(SPEC, FOUR)
 
 
 @pytest.mark.parametrize("fault", CONSTANTS)
-def test_a_wrong_constant_in_any_layer_is_found(laboratory, clean, fault):
+def test_a_wrong_constant_in_any_layer_is_found(context, clean, fault):
     """Convolution by convolution; the message says by how much of what is allowed."""
     function, part = CONSTANTS[fault]
     for layer in layers(clean[0]):
         model = onnx.ModelProto()
         model.CopyFrom(clean[0])
         change(model, layer, function, part)
-        found = verdict_of(laboratory, logits(model, clean[1]))
+        found = verdict_of(context, logits(model, clean[1]))
         assert not found.passed, layer
         assert f"{found.units:.4g}" in failure_message(found, reference="ONNX Runtime at fp32")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", STRUCTURE)
-def test_a_wrong_attribute_is_found(laboratory, fault):
+def test_a_wrong_attribute_is_found(context, fault):
     """Padding at the wrong end, the other GELU, a gate that is not there."""
     plant, variant = STRUCTURE[fault]
     spec = ModelSpec(variant, None, (64, 64))
-    model, images = onnx.load(laboratory.model(spec).path), laboratory.images(spec, 1)
+    model, images = onnx.load(context.model_store.onnx_file(spec).path), context.model_store.images(spec, 1)
     plant(model)
-    found = verdict_of(laboratory, logits(model, images), spec)
+    found = verdict_of(context, logits(model, images), spec)
     assert not found.passed
     assert found.units > 2 * found.tolerance.units
 
@@ -149,31 +152,31 @@ RUNTIME = {
 
 
 @pytest.mark.parametrize("fault", RUNTIME)
-def test_faults_of_the_runtime_are_found(laboratory, clean, fault):
+def test_faults_of_the_runtime_are_found(context, clean, fault):
     """Right numbers at the wrong place, old ones, or none; those with a face are called by name."""
     good = logits(clean[0], clean[1])
     other = logits(clean[0], clean[1][::-1].copy() * 0.5)
     function, words = RUNTIME[fault]
-    found = verdict_of(laboratory, function(good, other).astype(np.float32))
+    found = verdict_of(context, function(good, other).astype(np.float32))
     assert not found.passed
     assert words in failure_message(found, reference="ONNX Runtime at fp32")
 
 
 @pytest.mark.parametrize("level", ["disable", "basic", "extended", "all"])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_clean_model_is_not_accused(laboratory, level, threads):
+def test_the_clean_model_is_not_accused(context, level, threads):
     """Every way to run it is within the tolerance, at every precision that ONNX Runtime has."""
     options = EngineOptions(threads=threads, graph_optimization=level)
     for precision in ("fp32", "fp16"):
         for batch in (1, 5):
-            found = laboratory.compare(Case("onnxruntime:cpu", SPEC, precision, batch, options))
+            found = compare(Case("onnxruntime:cpu", SPEC, precision, batch, options), context)
             assert found.passed, found.units
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize(("size", "opset"), [((64, 64), 13), ((97, 131), 20)])
-def test_other_seeds_sizes_and_opsets_are_not_accused(laboratory, seed, size, opset):
+def test_other_seeds_sizes_and_opsets_are_not_accused(context, seed, size, opset):
     """The tolerance is not made for one model."""
     for precision in ("fp32", "fp16"):
         case = Case("onnxruntime:cpu", ModelSpec("test_nfnet", None, size, seed, opset), precision, 2)
-        assert laboratory.compare(case).passed
+        assert compare(case, context).passed

@@ -136,7 +136,7 @@ def test_without_migraphx_the_other_engine_is_named(runner, folder):
     assert "--engine onnxruntime:cpu" in done.err.splitlines()[-1]
 
 
-def test_probabilities_are_not_made_flat(laboratory, tmp_path):
+def test_probabilities_are_not_made_flat(context, tmp_path):
     """A file that ends in softmax gives its own probabilities, not the softmax of them."""
     weights = np.random.default_rng(0).standard_normal((10, 3 * 8 * 8)).astype(np.float32)
     nodes = [
@@ -152,15 +152,15 @@ def test_probabilities_are_not_made_flat(laboratory, tmp_path):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, tmp_path / "soft.onnx")
     case = Case("onnxruntime:cpu", ModelSpec(path=tmp_path / "soft.onnx"), "fp32", 1)
-    images = laboratory.images(case.model, 1)
-    (found,) = recognition.recognise_tensors(laboratory, case, ["one"], images).recognitions
-    exact = np.sort(laboratory.run(case, images)["p"][0].astype(np.float64))[::-1][:5]
+    images = context.model_store.images(case.model, 1)
+    (found,) = recognition.recognise_tensors(context, case, ["one"], images).recognitions
+    exact = np.sort(context.program_pool.run(case, images)["p"][0].astype(np.float64))[::-1][:5]
     np.testing.assert_allclose([answer.probability for answer in found.answers], exact, rtol=1e-6)
     assert found.answers[0].name.startswith("class ")
 
 
 @pytest.mark.parametrize("said", [["batch", "classes", 1, 1], ["batch", 10, 1, 1], None])
-def test_classes_are_counted_in_the_scores(laboratory, tmp_path, said):
+def test_classes_are_counted_in_the_scores(context, tmp_path, said):
     """The file may leave the count open, and may end in a convolution."""
     weights = np.random.default_rng(0).standard_normal((10, 3, 8, 8)).astype(np.float32)
     shapes = [
@@ -171,9 +171,9 @@ def test_classes_are_counted_in_the_scores(laboratory, tmp_path, said):
     graph = helper.make_graph([node], "conv", shapes[:1], shapes[1:], [numpy_helper.from_array(weights, "w")])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "c.onnx")
     case = Case("onnxruntime:cpu", ModelSpec(path=tmp_path / "c.onnx"), "fp32", 2)
-    images = laboratory.images(case.model, 2)
-    found = recognition.recognise_tensors(laboratory, case, ["one", "two"], images).recognitions
-    best = laboratory.run(case, images)["y"].reshape(2, 10).argmax(axis=1)
+    images = context.model_store.images(case.model, 2)
+    found = recognition.recognise_tensors(context, case, ["one", "two"], images).recognitions
+    best = context.program_pool.run(case, images)["y"].reshape(2, 10).argmax(axis=1)
     assert [one.answers[0].name for one in found] == [f"class {index}" for index in best]
     assert [len(one.expected) for one in found] == [5, 5]
 
@@ -208,14 +208,14 @@ def test_the_usual_engine(monkeypatch):
     assert remark.startswith("MIGraphX was NOT judged: it is not there -> install it")
 
 
-def test_a_photograph_is_shown_and_prepared(laboratory, folder):
+def test_a_photograph_is_shown_and_prepared(context, folder):
     """A file that is named, as the network takes it; without one the digits, or matplotlib's photograph."""
     case = trained()
-    (picture,) = pictures(laboratory, case.model, folder / "0-is-0.png")
+    (picture,) = pictures(context, case.model, folder / "0-is-0.png")
     assert (picture.name, picture.tensor.shape) == ("0-is-0.png", (3, 32, 32))
-    assert [entry.label for entry in pictures(laboratory, case.model)] == ["0", "1", "2"]
+    assert [entry.label for entry in pictures(context, case.model)] == ["0", "1", "2"]
     other = ModelSpec("test_nfnet", size=(64, 64))
-    (photograph,) = pictures(laboratory, other)
+    (photograph,) = pictures(context, other)
     assert photograph.name == sample_photograph().name
     assert photograph.tensor.shape == (3, 64, 64)
 

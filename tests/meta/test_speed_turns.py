@@ -22,10 +22,10 @@ from fixtures.benchmark.yardstick import NAME
 from fixtures.cache import cache_folder
 from fixtures.errors import BenchmarkError
 from fixtures.hardware import processors
-from fixtures.pipeline import Laboratory
 from fixtures.plugin import speed
 from fixtures.plugin.timed import question
 from fixtures.records import Case, EngineOptions, ModelSpec
+from fixtures.run.context import RunContext
 
 ROOT = Path(__file__).parents[2]
 SPINNING = """
@@ -261,10 +261,10 @@ def test_others_work_and_the_yardstick_are_not_bound_with_the_caller(monkeypatch
 def test_the_reference_does_not_spin_beside_what_is_judged(tmp_path):
     """ONNX Runtime's other sessions do, as they do for their users."""
     spec, ran = ModelSpec("test_nfnet", None, (64, 64)), {}
-    with Laboratory(tmp_path) as laboratory:
-        images = laboratory.images(spec, 1)
-        for options in (replace(laboratory.reference_options, threads=2), EngineOptions(threads=2)):
-            program = laboratory.program(Case("onnxruntime:cpu", spec, "fp32", 1, options))
+    with RunContext.create(tmp_path) as context:
+        images = context.model_store.images(spec, 1)
+        for options in (replace(context.reference.options, threads=2), EngineOptions(threads=2)):
+            program = context.program_pool.program(Case("onnxruntime:cpu", spec, "fp32", 1, options))
             for _ in range(5):
                 program.run({program.inputs[0].name: images})
             before = time.process_time()

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from fixtures.pipeline import Laboratory
 from fixtures.records import ModelSpec
 from fixtures.reference import winograd
 from fixtures.reference.arithmetic import EXACT
 from fixtures.reference.convolution import convolve
 from fixtures.reference.noise_floors import CUT_CONSTANTS, NEAREST, arithmetic, other_ways, relative_errors
+from fixtures.run.context import RunContext
 
 RNG = np.random.default_rng(11)
 
@@ -46,8 +46,8 @@ def test_strict_fp32_alone_grants_it(name, count):
 def test_an_engine_that_takes_it_is_within_its_budget(tmp_path):
     """With room to spare: the floor knows of it."""
     spec = ModelSpec("test_nfnet", None, (64, 64))
-    with Laboratory(tmp_path) as laboratory:
-        truth, images = laboratory.truth(spec), laboratory.images(spec, 2)
+    with RunContext.create(tmp_path) as context:
+        truth, images = context.tolerances.float64(spec), context.model_store.images(spec, 2)
         row = arithmetic("fp32", NEAREST)
         (fast,) = other_ways(row)
         exact, plain, made = (truth.outputs(images, way) for way in (EXACT, row, fast))

@@ -29,13 +29,13 @@ from fixtures.nfnet.store import built_model
 from fixtures.nfnet.variants import variant
 from fixtures.nfnet.weights import SeededWeights
 from fixtures.onnx_file import inspect
-from fixtures.pipeline import Laboratory
 from fixtures.precisions import precision
 from fixtures.programs import programs
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference import kept
 from fixtures.reference.noise_floors import arithmetic
 from fixtures.resources import status_bytes
+from fixtures.run.context import RunContext
 
 POLL_SECONDS = 0.005
 MEGA = 1e6
@@ -86,8 +86,8 @@ class Stages:
 
     def plain(self):
         """The reference: ONNX Runtime without optimisation, one image."""
-        with Laboratory(self.cache) as laboratory:
-            laboratory.reference(self.spec, laboratory.images(self.spec, 1))
+        with RunContext.create(self.cache) as context:
+            context.reference.outputs(self.spec, context.model_store.images(self.spec, 1))
 
     def session(self):
         """ONNX Runtime with every optimisation, one image."""
@@ -121,14 +121,16 @@ class Stages:
     def truth(self):
         """The float64 oracle on one image."""
         self._forget()
-        with Laboratory(self.cache) as laboratory:
-            laboratory.exact(self.spec, 1)
+        with RunContext.create(self.cache) as context:
+            context.tolerances.exact(self.spec, 1)
 
     def floor(self):
         """The floor of fp16 on one image: exact and rounded."""
         self._forget()
-        with Laboratory(self.cache) as laboratory:
-            laboratory.truth(self.spec).floor(laboratory.images(self.spec, 1), arithmetic("fp16", "nearest"))
+        with RunContext.create(self.cache) as context:
+            context.tolerances.float64(self.spec).floor(
+                context.model_store.images(self.spec, 1), arithmetic("fp16", "nearest")
+            )
 
     def _built(self, kind):
         with tempfile.TemporaryDirectory(dir=self.cache) as folder:
@@ -141,8 +143,8 @@ class Stages:
 
     def _run(self, kind):
         case = Case(ENGINE, self.spec, kind, 1, EngineOptions())
-        with Laboratory(self.cache) as laboratory:
-            laboratory.run(case, laboratory.images(self.spec, 1))
+        with RunContext.create(self.cache) as context:
+            context.program_pool.run(case, context.model_store.images(self.spec, 1))
 
 
 NAMES = [name for name in vars(Stages) if not name.startswith("_")]

@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from fixtures.cache import cache_folder
 from fixtures.engines.onnxruntime.engine import LEVELS
 from fixtures.engines.registry import KNOWN, engine_status
-from fixtures.pipeline import Laboratory
 from fixtures.precisions import BY_NAME, precision
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference.noise_floors import relative_errors
+from fixtures.run.context import RunContext
 from fixtures.verdict.tolerances import MULTIPLE
 
 MODELS = ("test_nfnet@64", "dm_nfnet_f0@192")
@@ -34,7 +34,7 @@ WAYS = {
 }
 
 
-def cases(laboratory, spec, slow):
+def cases(context, spec, slow):
     """All that the engines on this machine can be asked for."""
     for engine in KNOWN:
         if not engine_status(engine).usable or (engine == "migraphx:ref" and not slow):
@@ -42,19 +42,21 @@ def cases(laboratory, spec, slow):
         for name in BY_NAME:
             for options in WAYS.get(engine, [EngineOptions()]):
                 case = Case(engine, spec, name, IMAGES, options)
-                if not laboratory.unsupported(case):
+                if not context.program_pool.unsupported(case):
                     yield case
 
 
-def measure(laboratory, text):
+def measure(context, text):
     """Rows of one model: for each way to run it the error and its floor, in u."""
     variant, _, pixels = text.partition("@")
     spec = ModelSpec(variant, None, (int(pixels), int(pixels)))
-    images = laboratory.images(spec, IMAGES)
-    for case in cases(laboratory, spec, int(pixels) <= SLOWEST):
+    images = context.model_store.images(spec, IMAGES)
+    for case in cases(context, spec, int(pixels) <= SLOWEST):
         unit = precision(case.precision).unit_roundoff
-        error = relative_errors(laboratory.run(case, images), laboratory.exact(spec, IMAGES)).max() / unit
-        floor = laboratory.tolerance(case).floor / unit
+        error = (
+            relative_errors(context.program_pool.run(case, images), context.tolerances.exact(spec, IMAGES)).max() / unit
+        )
+        floor = context.tolerances.tolerance(case).floor / unit
         way = case.options.graph_optimization if case.engine.startswith("onnxruntime") else ""
         print(
             f"{text:<18} {case.engine:<16} {case.precision:<5} {way:<9} {case.options.threads} threads  "
@@ -108,8 +110,8 @@ def main():
     if options.command == "draw":
         draw(options.picture, [row for file in options.file for row in json.loads(file.read_text(encoding="utf-8"))])
         return
-    with Laboratory(cache_folder()) as laboratory:
-        rows = [row for model in options.model or MODELS for row in measure(laboratory, model)]
+    with RunContext.create(cache_folder()) as context:
+        rows = [row for model in options.model or MODELS for row in measure(context, model)]
     options.file.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 

@@ -20,31 +20,31 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from fixtures.cache import cache_folder
 from fixtures.defaults import fitting_size
-from fixtures.pipeline import Laboratory
 from fixtures.programs.programs import KEPT, LOADED, Programs
 from fixtures.records import Case, ModelSpec
+from fixtures.run.context import RunContext
 
 STAGES = ("parse_seconds", "quantize_seconds", "compile_seconds")
 
 
-def timed(laboratory, case, how):
+def timed(context, case, how):
     """Seconds until the program is there, its costs."""
-    laboratory.obtained.clear()
+    context.program_pool.sources.clear()
     start = time.perf_counter()
-    program = laboratory.another(case)
+    program = context.program_pool.load_or_compile(case)
     taken = time.perf_counter() - start
-    assert laboratory.obtained[case.id] == how, laboratory.obtained
+    assert context.program_pool.sources[case.id] == how, context.program_pool.sources
     program.close()
     return taken, program.costs
 
 
-def measured(laboratory, case, rounds):
+def measured(context, case, rounds):
     """The ratios of the median round, and the size of the program."""
     rows = []
     for _ in range(rounds):
-        shutil.rmtree(laboratory.programs.folder, ignore_errors=True)
-        first, made = timed(laboratory, case, KEPT)
-        second, kept = timed(laboratory, case, LOADED)
+        shutil.rmtree(context.program_pool.cache.folder, ignore_errors=True)
+        first, made = timed(context, case, KEPT)
+        second, kept = timed(context, case, LOADED)
         bare = sum(getattr(made, stage) or 0.0 for stage in STAGES)
         rows.append((bare / kept.load_seconds, bare / second, first / bare))
     return [statistics.median(column) for column in zip(*rows, strict=True)], made.program_bytes
@@ -60,14 +60,16 @@ def main():
     parser.add_argument("variants", nargs="*", default=["digits_nfnet", "dm_nfnet_f0"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        laboratory = Laboratory(cache_folder(None), options.migraphx, programs=Programs(Path(folder) / "programs"))
+        context = RunContext.create(
+            cache_folder(None), migraphx=options.migraphx, programs=Programs(Path(folder) / "programs")
+        )
         print(f"{'program':<44} {'MB':>6}  compile/load: {'engine':>6} {'cache':>6}   keeping costs")
-        with laboratory:
+        with context:
             for name in options.variants:
                 spec = ModelSpec(name, size=fitting_size(name, options.engine))
                 for precision in options.precision or ("fp32", "fp16"):
                     case = Case(options.engine, spec, precision, 1)
-                    (engine, cache, first), size = measured(laboratory, case, options.rounds)
+                    (engine, cache, first), size = measured(context, case, options.rounds)
                     ratios = f"{engine:>6.1f} {cache:>6.1f}   {first - 1:.0%} more"
                     print(f"{case.id:<44} {size / 1e6:>6.1f}  {'':>13} {ratios}", flush=True)
 

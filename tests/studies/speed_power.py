@@ -34,11 +34,11 @@ from fixtures.benchmark.sampling import SECOND, block, typical, without_collecto
 from fixtures.benchmark.thresholds import threshold
 from fixtures.benchmark.yardstick import yardstick
 from fixtures.cache import cache_folder
-from fixtures.pipeline import Laboratory
 from fixtures.plugin import timed
 from fixtures.plugin.ab_comparison import SECONDS
 from fixtures.plugin.timed import prepared, question, warmed
 from fixtures.records import Case, ModelSpec
+from fixtures.run.context import RunContext
 
 ROOT = Path(__file__).parents[2]
 PLAIN, TWIN, SLOWED, YARD = range(4)
@@ -66,9 +66,9 @@ def slowed(call):
     return longer
 
 
-def slowed_case(laboratory, case):
+def slowed_case(context, case):
     """What is timed, slowed."""
-    call, about = prepared(laboratory, case)
+    call, about = prepared(context, case)
     return slowed(call), about
 
 
@@ -127,8 +127,8 @@ class Session:
 
     def __init__(self, case):
         self.rows, self.samples = [], []
-        laboratories = [Laboratory(cache_folder()) for _ in range(3)]
-        calls = [prepared(laboratory, case)[0] for laboratory in laboratories]
+        laboratories = [RunContext.create(cache_folder()) for _ in range(3)]
+        calls = [prepared(context, case)[0] for context in laboratories]
         self._calls = [*calls[:SLOWED], slowed(calls[SLOWED]), yardstick(case.engine)]
         self._order, self._lived = random.Random(0), 0  # noqa: S311  no secret
         self._threads = [*map(warmed, self._calls[:YARD]), []]

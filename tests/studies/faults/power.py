@@ -31,10 +31,11 @@ from fixtures.localize.records import Explanation
 from fixtures.localize.score import score
 from fixtures.localize.search import explain
 from fixtures.localize.segments import read_flow, segments
-from fixtures.pipeline import Laboratory
 from fixtures.precisions import BY_NAME
 from fixtures.records import Case, ModelSpec
 from fixtures.reference.noise_floors import NEAREST, arithmetic, relative_errors
+from fixtures.run.compare import judge_outputs
+from fixtures.run.context import RunContext
 from fixtures.verdict.tolerances import MULTIPLE, Tolerance
 
 IMAGES = 2
@@ -75,17 +76,17 @@ class Row:
 class Bench:
     """A model at a precision: clean outputs, floors, and the verdict on other outputs."""
 
-    def __init__(self, laboratory: Laboratory, spec: ModelSpec, precision: str, folder: Path) -> None:
-        self.laboratory, self.spec, self.precision, self.folder = laboratory, spec, precision, folder
-        self.images = laboratory.images(spec, IMAGES)
-        self.path = laboratory.model(spec, "fp16" if precision == "fp16" else "fp32").path
+    def __init__(self, context: RunContext, spec: ModelSpec, precision: str, folder: Path) -> None:
+        self.context, self.spec, self.precision, self.folder = context, spec, precision, folder
+        self.images = context.model_store.images(spec, IMAGES)
+        self.path = context.model_store.onnx_file(spec, "fp16" if precision == "fp16" else "fp32").path
         self.model = onnx.load(self.path)
         self.model.doc_string = precision  # for faults that hang on it
-        self.exact = laboratory.exact(spec, IMAGES)["logits"]
-        self.expected = laboratory.expected(spec, IMAGES)["logits"]
+        self.exact = context.tolerances.exact(spec, IMAGES)["logits"]
+        self.expected = context.reference.expected(spec, IMAGES)["logits"]
         self.row = row = arithmetic(precision, NEAREST)
         self.case = Case("onnxruntime:cpu", spec, precision, IMAGES)
-        self.truth = laboratory.truth(spec)
+        self.truth = context.tolerances.float64(spec)
         self.tolerance = Tolerance(precision, row.name, self.truth.floor(self.images, row))
         self.oracle = self.truth.oracle(row)
         self.unusual = list(self.strange())
@@ -98,7 +99,9 @@ class Bench:
 
     def passes(self, got, want, tolerance: Tolerance) -> bool:
         """The verdict on logits."""
-        return self.laboratory.judge(self.case, {"logits": got}, {"logits": want}, tolerance).passed
+        return judge_outputs(
+            self.case, self.context, actual={"logits": got}, expected={"logits": want}, tolerance=tolerance
+        ).passed
 
     def strange(self) -> Iterator[tuple[np.ndarray, Tolerance]]:
         """Images that are no photographs, as the suite has them: far brighter, and none at all."""
@@ -121,7 +124,7 @@ class Bench:
             return model
         path = self.folder / "to-quantise.onnx"
         onnx.save(model, path)
-        return onnx.load_from_string(quantised(path, self.laboratory.calibration(self.case)))
+        return onnx.load_from_string(quantised(path, self.context.program_pool.calibration(self.case)))
 
     def runner(self, model: onnx.ModelProto, level: str = AS_WRITTEN, threads: int = 0):
         """ONNX Runtime on a model in memory."""
@@ -359,9 +362,9 @@ def main() -> None:
     spec = ModelSpec(given.variant, None, (given.image_size, given.image_size))
     folder = cache_folder()
     rows, alarms = [], {}
-    with Laboratory(folder) as laboratory, tempfile.TemporaryDirectory() as scratch:
+    with RunContext.create(folder) as context, tempfile.TemporaryDirectory() as scratch:
         for name in names:
-            bench = Bench(laboratory, spec, name, Path(scratch))
+            bench = Bench(context, spec, name, Path(scratch))
             alarms[name] = false_alarms(bench)
             if given.local:
                 alarms[name]["locality"] = int(bool(bench.search_clean()))

@@ -16,7 +16,7 @@ RUNS, MADE, ORACLE = "engines: runs", "engines: sessions made, saved, loaded, cl
 INSIDE = (RUNS, MADE, ORACLE)
 CALLS = {
     "fixtures.engines.registry:open_engine": MADE,
-    "fixtures.pipeline:open_engine": MADE,  # the name under which it is called
+    "fixtures.run.programs:open_engine": MADE,  # the name under which it is called
     "fixtures.engines.onnxruntime.engine:OnnxRuntimeEngine.prepare": MADE,
     "fixtures.engines.onnxruntime.engine:OnnxRuntimeEngine.load": MADE,
     "fixtures.engines.onnxruntime.engine:OnnxRuntimeProgram.run": RUNS,
@@ -29,11 +29,11 @@ CALLS = {
     "fixtures.engines.migraphx.engine:MIGraphXProgram.close": MADE,
     "fixtures.reference.evaluator:GraphEvaluator.evaluate": ORACLE,
     "fixtures.reference.float64:Truth.outputs": "kept results of the oracle: hashes, files",
-    "fixtures.pipeline:Laboratory.model": "building models",
-    "fixtures.pipeline:Laboratory.images": "images",
-    "fixtures.pipeline:Laboratory.calibration": "images",
-    "fixtures.pipeline:Laboratory.judge": "judging",
-    "fixtures.pipeline:Laboratory.tolerance": "judging",
+    "fixtures.run.models:ModelStore.onnx_file": "building models",
+    "fixtures.run.models:ModelStore.images": "images",
+    "fixtures.run.programs:ProgramPool.calibration": "images",
+    "fixtures.run.compare:judge_outputs": "judging",
+    "fixtures.run.tolerances:Tolerances.tolerance": "judging",
     "fixtures.plugin.checking:explain_case": "locality without oracle and engine",
     "fixtures.plugin.speed:Stopwatch.measure": "sampling without the engine, pytest-benchmark",
     "fixtures.plugin.accuracy:Decisions.compare": "decisions without the engine",
