@@ -329,7 +329,7 @@ def _compare_images(context: RunContext, case: Case, count: int, *, explain: boo
     from fixtures.run.compare import attribute, judge_outputs
     from fixtures.verdict.message import failure_message
 
-    failed, first, fault, suspect = 0, None, "", None
+    failed, first, attribution, suspect = 0, None, None, None
     print(f"{'image':>5}  {'error in u':>10}  {'allowed':>7}  {'top-1':>5}  {'expected':>8}  {'margin':>7}")
     for start in range(0, count, case.batch):
         part = context.model_store.images(case.model, case.batch, first=start)
@@ -337,7 +337,7 @@ def _compare_images(context: RunContext, case: Case, count: int, *, explain: boo
         actual, expected = context.program_pool.run(case, part), context.reference.outputs(case.model, part)
         verdict = judge_outputs(case, context, actual=actual, expected=expected, images=part)
         if not (verdict.passed or first):
-            first, suspect, fault = (
+            first, suspect, attribution = (
                 verdict,
                 part,
                 attribute(case, context, images=part, actual=actual, expected=expected),
@@ -354,7 +354,7 @@ def _compare_images(context: RunContext, case: Case, count: int, *, explain: boo
                 flush=True,
             )
     if first:
-        print(failure_message(first, reference=context.reference.name(case.model), fault=fault))
+        print(failure_message(first, reference=context.reference.name(case.model), attribution=attribution))
     if explain:
         _explain(context, case, suspect, first.failing_images if first else ())
     return failed, count

@@ -21,6 +21,7 @@ from PIL import Image
 from fixtures.accuracy.imagenet import labelled
 from fixtures.accuracy.labelled_images import apart, measured
 from fixtures.images.labels import synset_ids
+from fixtures.verdict.message import REPRODUCE
 
 ROOT = Path(__file__).parents[2]
 ACCURACY = "tests/conformance/test_accuracy.py"
@@ -93,9 +94,9 @@ def test_wrong_decisions_are_found_and_explained(runner, tmp_path):
         r"46 images are right in ONNX Runtime only, 0 in onnxruntime:cpu only: McNemar's test, p = ", done.out
     )
     assert "99.72 % of the answers should be right" in done.out
-    assert (
-        f"see it again: pytest {ACCURACY}::test_no_accuracy_is_lost --engine onnxruntime:cpu --variant digits_nfnet"
-        in done.out
+    assert re.search(
+        rf"{REPRODUCE}: +pytest {ACCURACY}::test_no_accuracy_is_lost --engine onnxruntime:cpu --variant digits",
+        done.out,
     )
     assert f"FAIL {ID}\n" in done.out
 

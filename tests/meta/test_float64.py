@@ -27,6 +27,8 @@ from fixtures.reference.noise_floors import (
     relative_errors,
 )
 from fixtures.run.compare import attribute, judge_outputs
+from fixtures.verdict.attribution import NEITHER
+from fixtures.verdict.verdict import ERROR
 
 ROOT = Path(__file__).parents[2]
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
@@ -119,8 +121,8 @@ def test_a_lucky_floor_accuses_no_engine(context, probabilities):
     assert own >= precision("fp32").unit_roundoff
     wrong = {name: values * (1 + 10 * max(own, tolerance.floor)) for name, values in exact.items()}
     assert (
-        judge_outputs(case, context, actual=wrong, expected=exact, tolerance=tolerance, images=images).stage
-        == "numbers"
+        judge_outputs(case, context, actual=wrong, expected=exact, tolerance=tolerance, images=images).failed_check
+        == ERROR
     )
     assert not context.tolerances.float64(probabilities).averages
 
@@ -162,10 +164,10 @@ def test_no_engine_is_accused_of_the_order_of_an_average(context, averaging):
         expected=context.reference.outputs(averaging, RED),
         images=RED,
     ).passed
-    assert "neither alone" in attribute(case, context, images=RED, actual=running, expected=exact)
+    assert attribute(case, context, images=RED, actual=running, expected=exact).faulty_side == NEITHER
     (own,) = truth.usual_floors(RED, row, 9, poorest=True)
     wrong = {name: values * (1 + 10 * own) for name, values in exact.items()}
-    assert judge_outputs(case, context, actual=wrong, expected=exact, images=RED).stage == "numbers"
+    assert judge_outputs(case, context, actual=wrong, expected=exact, images=RED).failed_check == ERROR
 
 
 def test_the_order_of_an_average_excuses_nothing_else(context, averaging):

@@ -10,6 +10,9 @@ import pytest
 
 from fixtures.plugin.results import Comparison
 from fixtures.plugin.terminal import worst_of_cases
+from fixtures.verdict.attribution import ENGINE
+from fixtures.verdict.message import DISAGREES, FAULTY_SIDE, REPRODUCE, message_line
+from fixtures.verdict.patterns import PERMUTED
 
 CONFORMANCE = "tests/conformance"
 SWAPPED = """
@@ -132,9 +135,9 @@ def bad(runner, tmp_path_factory):
 def test_mixed_up_rows_fail_and_are_called_by_name(bad):
     """Case, error against tolerance, the hint, and a FAIL line in the summary."""
     assert bad.code == 1
-    assert "onnxruntime:cpu-test_nfnet@64-fp32-b2: disagrees with ONNX Runtime at fp32" in bad.out
-    assert "image 0 got the answer of image 1: rows of the batch are mixed up" in bad.out
-    assert "at fault:          the engine (from the float64 oracle: engine " in bad.out
+    assert f"onnxruntime:cpu-test_nfnet@64-fp32-b2: {DISAGREES} ONNX Runtime at fp32" in bad.out
+    assert PERMUTED.format(image=0, other=1) in bad.out
+    assert message_line(FAULTY_SIDE, ENGINE) in bad.out
     assert re.search(r"^FAIL onnxruntime:cpu-test_nfnet@64-fp32-b2 ", bad.out, re.MULTILINE)
     assert "Traceback" not in bad.text
 
@@ -164,7 +167,7 @@ def pytest_runtest_setup(item):
 
 def test_the_failure_can_be_seen_again(bad, runner, tmp_path):
     """The command that it names fails alone in the same way, with only the named case."""
-    (command,) = set(re.findall(r"see it again: +(pytest .*test_agrees_with_onnxruntime.*)$", bad.out, re.MULTILINE))
+    (command,) = set(re.findall(rf"{REPRODUCE}: +(pytest .*test_agrees_with_onnxruntime.*)$", bad.out, re.MULTILINE))
     words = command.split()
     assert words[0] == "pytest"
     plugin = tmp_path / "swapped_again.py"

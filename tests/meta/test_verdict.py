@@ -7,11 +7,11 @@ import pytest
 
 from fixtures.precisions import precision
 from fixtures.verdict import attribution, message, patterns
-from fixtures.verdict.attribution import attribute
+from fixtures.verdict.attribution import Attribution, attribute_mismatch
 from fixtures.verdict.message import failure_message
 from fixtures.verdict.patterns import recognise
 from fixtures.verdict.tolerances import MULTIPLE, Tolerance
-from fixtures.verdict.verdict import DECISION, NONFINITE, NUMBERS, STRUCTURE, judge
+from fixtures.verdict.verdict import ERROR, NONFINITE, STRUCTURE, TOP1, compare_outputs
 
 RNG = np.random.default_rng(5)
 IMAGES, CLASSES = 32, 1000
@@ -21,7 +21,7 @@ TOLERANCE = Tolerance("fp32", "fp32", 5 * 2.0**-24)
 
 def verdict(actual, expected=LOGITS, aux=({}, {}), tolerance=TOLERANCE):
     """Judge one output, or also the outputs ``aux`` (actual, expected)."""
-    return judge(
+    return compare_outputs(
         case_id="engine-model-fp32-b32",
         actual={"logits": np.asarray(actual), **aux[0]},
         expected={"logits": np.asarray(expected), **aux[1]},
@@ -44,11 +44,11 @@ def only(image, changed, other=LOGITS):
     return np.where(np.arange(len(other))[:, None] == image, changed, other)
 
 
-@pytest.mark.parametrize(("ratio", "stage"), [(0.0, ""), (0.99, ""), (1.01, NUMBERS), (100, NUMBERS)])
-def test_verdict_fails_above_the_tolerance(ratio, stage):
+@pytest.mark.parametrize(("ratio", "check"), [(0.0, ""), (0.99, ""), (1.01, ERROR), (100, ERROR)])
+def test_verdict_fails_above_the_tolerance(ratio, check):
     """Just below passes, just above fails; the error is reported in units of u."""
     found = verdict(with_error(ratio * TOLERANCE.relative_error))
-    assert (found.passed, found.stage) == (not stage, stage)
+    assert (found.passed, found.failed_check) == (not check, check)
     assert found.units == pytest.approx(ratio * TOLERANCE.units)
 
 
@@ -64,7 +64,7 @@ def test_error_equal_to_the_tolerance_passes():
 
 def test_infinite_tolerance_allows_nothing():
     """Otherwise it would allow anything."""
-    assert verdict(-7 * LOGITS, tolerance=Tolerance("fp32", "fp32", math.inf)).stage == NUMBERS
+    assert verdict(-7 * LOGITS, tolerance=Tolerance("fp32", "fp32", math.inf)).failed_check == ERROR
 
 
 def test_tolerance_is_the_same_multiple_of_the_noise_floor_at_every_precision():
@@ -82,14 +82,14 @@ def test_one_nonfinite_value_fails_unless_both_sides_have_it(value):
     actual = LOGITS.copy()
     actual[last, -1] = value
     found = verdict(actual)
-    assert (found.stage, found.failing_images) == (NONFINITE, (last,))
+    assert (found.failed_check, found.failing_images) == (NONFINITE, (last,))
     assert [entry.first for entry in found.non_finite] == [((last, CLASSES - 1),)]
     assert found.hints == (patterns.SOME_IMAGES.format(images=f"image {last} is", others=last, count=IMAGES),)
     masked = LOGITS.copy()
     masked[:, 3] = value
     assert verdict(masked, masked).passed
     found = verdict(np.where(np.arange(CLASSES) == 3, masked, 1.7 * masked), masked)
-    assert (found.stage, found.failing_images) == (NUMBERS, tuple(range(IMAGES)))
+    assert (found.failed_check, found.failing_images) == (ERROR, tuple(range(IMAGES)))
 
 
 def test_one_wrong_image_of_a_batch_fails_although_the_average_is_within_the_tolerance():
@@ -124,13 +124,13 @@ def test_output_with_a_flip_decides_although_another_has_the_larger_error():
     flipped[4, :2] = expected[4, 1::-1]
     aux = with_error(0.99 * TOLERANCE.relative_error)
     found = verdict(flipped, expected, aux=({"aux": aux}, {"aux": LOGITS}))
-    assert (found.stage, found.output, found.failing_images) == (DECISION, "logits", (4,))
+    assert (found.failed_check, found.output, found.failing_images) == (TOP1, "logits", (4,))
 
 
 def test_structure_is_checked_before_values():
     """Values of a wrong shape are not compared."""
     found = verdict(np.full((IMAGES, CLASSES - 1), np.nan))
-    assert (found.stage, found.images, found.worst) == (STRUCTURE, (), None)
+    assert (found.failed_check, found.images, found.worst) == (STRUCTURE, (), None)
     assert math.isnan(found.units)
     assert found.problems[0] in failure_message(found, reference="the reference")
 
@@ -144,14 +144,14 @@ def close_top_two(margin, values=CLASSES):
     return actual, expected
 
 
-@pytest.mark.parametrize(("floors", "stage"), [(0.9, ""), (1.8, DECISION)])
-def test_flip_passes_only_within_the_noise_floor(floors, stage):
+@pytest.mark.parametrize(("floors", "check"), [(0.9, ""), (1.8, TOP1)])
+def test_flip_passes_only_within_the_noise_floor(floors, check):
     """Errors of one noise floor change a difference of two logits by at most sqrt(2) floors."""
     margin = floors * math.sqrt(2) * TOLERANCE.floor
     assert verdict(*close_top_two(margin, values=10)).passed  # ten values: each has a larger share of the error
     found = verdict(*close_top_two(margin))
     assert found.worst.relative_l2 < TOLERANCE.relative_error
-    assert (found.stage, found.failing_images) == (stage, (0,) if stage else ())
+    assert (found.failed_check, found.failing_images) == (check, (0,) if check else ())
     assert len(found.problems) == len(found.failing_images)
 
 
@@ -166,7 +166,7 @@ def test_image_with_a_higher_noise_floor_has_a_higher_tolerance():
 
 
 @pytest.mark.parametrize(
-    ("engine", "reference", "sensitivity", "side"),
+    ("engine", "onnxruntime", "input_rounding_error", "side"),
     [
         (1.0, 0.0, 0.0, attribution.ENGINE),
         (0.0, 1.0, 0.0, attribution.ONNXRUNTIME),
@@ -175,25 +175,32 @@ def test_image_with_a_higher_noise_floor_has_a_higher_tolerance():
         (1.0, 0.0, 1.0, attribution.INPUT),
     ],
 )
-def test_faulty_side_is_the_one_that_differs_from_the_float64_reference(engine, reference, sensitivity, side):
+def test_faulty_side_is_the_one_that_differs_from_the_float64_reference(
+    engine, onnxruntime, input_rounding_error, side
+):
     """For an ill-conditioned input neither side is."""
-    sides = {"engine": verdict(with_error(engine)), "reference": verdict(with_error(reference))}
-    assert attribute(**sides, sensitivity=sensitivity).startswith(side)
+    sides = {"engine": verdict(with_error(engine)), "onnxruntime": verdict(with_error(onnxruntime))}
+    assert attribute_mismatch(**sides, input_rounding_error=input_rounding_error).faulty_side == side
 
 
 @pytest.mark.parametrize("actual", [LOGITS[:, 1:], LOGITS * np.nan])
 def test_attribution_has_evidence_where_no_error_can_be_computed(actual):
     """A wrong shape, or NaN throughout."""
     found = verdict(actual)
-    text = attribute(engine=found, reference=verdict(LOGITS), sensitivity=0.0)
-    assert text.startswith(attribution.ENGINE)
-    assert (found.problems[0] if found.stage == STRUCTURE else "NaN") in text
+    result = attribute_mismatch(engine=found, onnxruntime=verdict(LOGITS), input_rounding_error=0.0)
+    assert result.faulty_side == attribution.ENGINE
+    assert (found.problems[0] if found.failed_check == STRUCTURE else "NaN") in result.evidence
 
 
 def test_message_has_its_parts_in_order():
     """Case, values, pattern, faulty side, block, command, files; empty parts are left out."""
     found = verdict(np.roll(LOGITS, 1, axis=0))
-    given = {"fault": "engine", "block": "stages.1.0", "command": "pytest x", "saved": "x.npz"}
+    given = {
+        "attribution": Attribution(attribution.ENGINE, "evidence"),
+        "block": "stages.1.0",
+        "command": "pytest x",
+        "saved": "x.npz",
+    }
     text = failure_message(found, reference="ONNX Runtime at fp32", **given)
     parts = [
         f"{found.case_id}: {message.DISAGREES} ONNX Runtime at fp32",
