@@ -82,8 +82,8 @@ def _speak_plainly() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     from fixtures import arguments
-    from fixtures.defaults import workload
-    from fixtures.engines.registry import KNOWN
+    from fixtures.engines.registry import ENGINE_NAMES, ENGINES
+    from fixtures.engines.workloads import REAL, TRAINED
     from fixtures.precisions import BY_NAME
 
     parser = argparse.ArgumentParser(
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    usual, small = (workload(engine).models[0][0] for engine in ("migraphx:gpu", "migraphx:ref"))
+    slow = ", ".join(name for name, info in ENGINES.items() if info.workload.is_slow)
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--model",
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         "--variant",
         metavar="NAME",
         type=arguments.one_variant,
-        help=f"NFNet to build (default: {usual}; {small} on migraphx:ref)",
+        help=f"NFNet to build (default: {REAL[0]}; {TRAINED[0]} on {slow})",
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     rows: dict[str, dict[str, Any]] = {
         "--engine": {
             "metavar": "NAME",
-            "help": f"engine to judge: {', '.join(KNOWN)} (default: the best MIGraphX target there is)",
+            "help": f"engine to judge: {', '.join(ENGINE_NAMES)} (default: the best MIGraphX target there is)",
         },
         "--precision": {
             "metavar": "NAME",
@@ -254,21 +254,23 @@ def _model(options: argparse.Namespace, engine: str) -> ModelSpec:
 def _built(options: argparse.Namespace, engine: str, cache: Path) -> ModelSpec:
     from fixtures.accuracy.digits import VARIANT
     from fixtures.cli.recognition import instead, usual_variant
-    from fixtures.defaults import fitting_size, workload
+    from fixtures.engines.registry import engine_info
+    from fixtures.nfnet.variants import variant
     from fixtures.records import ModelSpec
     from fixtures.weight_sources import AUTO, Origins
 
     because = "--seed is given" if options.seed else ""
     origins = Origins(options.weights, cache, seeded_because=because)
     photographs = options.images and options.weights == AUTO and not options.variant
-    usual = usual_variant(engine, origins) if photographs else workload(engine).models[0][0]
-    variant = options.variant or origins.variants([usual])[0]
-    origin = origins.of(variant)
+    workload = engine_info(engine).workload
+    usual = usual_variant(engine, origins) if photographs else workload.models[0][0]
+    name = options.variant or origins.variants([usual])[0]
+    origin = origins.of(name)
     print(f"weights    {origin.weights} ({origin.why})")
-    if photographs and variant == VARIANT:
-        print(f"           {variant} reads handwritten digits; {instead(engine, origins)}")
-    size = options.image_size or fitting_size(variant, engine)
-    return ModelSpec(variant, None, size, options.seed, None, origin.weights, origin.path)
+    if photographs and name == VARIANT:
+        print(f"           {name} reads handwritten digits; {instead(engine, origins)}")
+    size = options.image_size or workload.image_size(name, variant(name).train_size)
+    return ModelSpec(name, None, size, options.seed, None, origin.weights, origin.path)
 
 
 def _introduction(context: RunContext, case: Case, version: str) -> Iterator[str]:

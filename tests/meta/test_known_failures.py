@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from fixtures.engines.registry import KNOWN
+from fixtures.engines.registry import ENGINE_NAMES
 from fixtures.nfnet.variants import BY_NAME as VARIANTS
 from fixtures.precisions import BY_NAME as PRECISIONS
 from fixtures.records import Case, ModelSpec
@@ -13,7 +13,7 @@ from fixtures.verdict.known_failures import KNOWN_FAILURES, NO_ROW, STAGES, UPDA
 
 ROW = KnownFailure("migraphx:*", "compile", "no kernel", "issue 1", "dm_nfnet_f?", "fp16", 8, "2.14", "test_agrees*")
 CASE = Case("migraphx:gpu", ModelSpec("dm_nfnet_f3", None, (64, 64)), "fp16", 8)
-NAMES = {"engine": KNOWN, "variant": VARIANTS, "precision": PRECISIONS, "stage": STAGES}
+NAMES = {"engine": ENGINE_NAMES, "variant": VARIANTS, "precision": PRECISIONS, "stage": STAGES}
 
 
 def dead_fields(row):

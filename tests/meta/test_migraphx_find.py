@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.engines.migraphx.find import REASONS, VARIABLE, Places, locate, status
+from fixtures.engines.migraphx.find import LOCATION_VARIABLE, REASONS, Places, locate, status
 from fixtures.errors import EngineUnavailable
 
 SUFFIX = machinery.EXTENSION_SUFFIXES[0]
@@ -148,7 +148,7 @@ def places_in_order(tmp_path):
     opt, env = tmp_path / "opt", "environment"
     return [
         ({}, tmp_path / "explicit" / LIBRARY),
-        ({env: {VARIABLE: str(tmp_path / "variable")}}, tmp_path / "variable" / LIBRARY),
+        ({env: {LOCATION_VARIABLE: str(tmp_path / "variable")}}, tmp_path / "variable" / LIBRARY),
         ({"python_path": (str(tmp_path / "site"), str(tmp_path / "site2"))}, tmp_path / "site" / MODULE),
         ({}, tmp_path / "site2" / MODULE),
         ({env: {"ROCM_PATH": str(tmp_path / "path")}}, tmp_path / "path/lib" / LIBRARY),
@@ -182,7 +182,7 @@ def test_places_are_searched_in_order(tmp_path, places):
         if path == rows[0][1]:
             explicit = None
         if path == rows[1][1]:
-            del changes["environment"][VARIABLE]
+            del changes["environment"][LOCATION_VARIABLE]
     with pytest.raises(EngineUnavailable, match="not installed"):
         locate(None, places(**changes))
 
@@ -297,7 +297,7 @@ def test_a_named_place_is_a_folder_a_prefix_or_the_file(tmp_path, places, named,
     """By option or by variable; the kind follows from the file's name."""
     lay(tmp_path, file)
     place = str(tmp_path / named)
-    found = locate(place, places()) if way == "option" else locate(None, places(environment={VARIABLE: place}))
+    found = locate(place, places()) if way == "option" else locate(None, places(environment={LOCATION_VARIABLE: place}))
     assert found.path == tmp_path / file
     assert found.kind == ("python module" if file.endswith(SUFFIX) else "c library")
 
@@ -306,7 +306,7 @@ def test_the_option_goes_before_the_variable(tmp_path, places):
     """And neither falls back: what was named is judged, not another one."""
     lay(tmp_path / "a", LIBRARY)
     lay(tmp_path / "b", LIBRARY)
-    environment = {VARIABLE: str(tmp_path / "b")}
+    environment = {LOCATION_VARIABLE: str(tmp_path / "b")}
     assert locate(str(tmp_path / "a"), places(environment=environment)).path.parent == tmp_path / "a"
     with pytest.raises(EngineUnavailable, match=f"no MIGraphX in the place that was named, {tmp_path}/c"):
         locate(str(tmp_path / "c"), places(environment=environment))
@@ -341,7 +341,7 @@ def test_garbage_in_the_search_path_is_passed_over(tmp_path, places):
     """Programs leave anything in sys.path: files, what is not there, bytes, names that cannot be."""
     file = lay(tmp_path, "archive.zip") / "archive.zip"
     garbage = ("", str(file), str(tmp_path / "gone"), "x" * 5000, "nul\0byte", b"bytes", tmp_path, None)
-    environment = {"ROCM_PATH": "", "LD_LIBRARY_PATH": f"{file}:{'x' * 5000}:", VARIABLE: ""}
+    environment = {"ROCM_PATH": "", "LD_LIBRARY_PATH": f"{file}:{'x' * 5000}:", LOCATION_VARIABLE: ""}
     found = status("ref", None, places(python_path=garbage, environment=environment))
     assert found.missing == REASONS["absent"][0]
     lay(tmp_path / "usr", LIBRARY)
@@ -353,7 +353,10 @@ def test_empty_variables_do_not_mean_the_current_folder(tmp_path, places, monkey
     lay(tmp_path / "here", LIBRARY, f"lib/{LIBRARY}")
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(EngineUnavailable, match="not installed"):
-        locate(None, places(environment={"ROCM_PATH": "", "LD_LIBRARY_PATH": ":", VARIABLE: ""}, python_path=("",)))
+        locate(
+            None,
+            places(environment={"ROCM_PATH": "", "LD_LIBRARY_PATH": ":", LOCATION_VARIABLE: ""}, python_path=("",)),
+        )
 
 
 def test_links_to_nothing_and_folders_are_no_libraries(tmp_path, places):

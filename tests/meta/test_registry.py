@@ -1,4 +1,4 @@
-"""Engines by name: which names there are, and what is known of each without loading it."""
+"""The table of engines: names, static facts, and status without loading anything."""
 
 import subprocess
 import sys
@@ -7,12 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.engines import registry
-from fixtures.engines.onnxruntime.placement import fallen_back
-from fixtures.engines.registry import BEST_FIRST, KNOWN, REFERENCE, default_engines, engine_status, open_engine
+from fixtures import precisions
+from fixtures.engines.registry import (
+    BEST_FIRST,
+    ENGINE_NAMES,
+    ENGINES,
+    REFERENCE,
+    RUNTIMES,
+    default_engines,
+    engine_info,
+    engine_status,
+    open_engine,
+)
 from fixtures.errors import EngineUnavailable, UsageError
+from fixtures.nfnet.variants import BY_NAME
 
-WEIRD = [
+UNKNOWN_NAMES = [
     "",
     ":",
     "cpu",
@@ -34,44 +44,45 @@ WEIRD = [
 ]
 
 
-@pytest.mark.parametrize("name", WEIRD)
-@pytest.mark.parametrize("action", [engine_status, open_engine])
-def test_a_name_that_is_none_is_refused_with_the_legal_ones(action, name):
-    """One line that shows the name and all that may be chosen."""
+@pytest.mark.parametrize("name", UNKNOWN_NAMES)
+@pytest.mark.parametrize("action", [engine_info, engine_status, open_engine])
+def test_unknown_name_is_usage_error_that_lists_the_choices(action, name):
+    """The name is shown as it was given."""
     with pytest.raises(UsageError) as caught:
         action(name)
-    assert str(caught.value) == f"unknown engine {name!r} -> choose from {', '.join(KNOWN)}"
+    assert repr(name) in caught.value.what
+    assert all(choice in caught.value.hint for choice in ENGINE_NAMES)
 
 
-@pytest.mark.parametrize("name", KNOWN)
-@pytest.mark.parametrize("place", [None, "nowhere"])
-def test_every_known_engine_has_a_status(name, place):
-    """Usable, or with the reason and the hint; its name is the one that was asked for."""
-    status = engine_status(name, place)
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+@pytest.mark.parametrize("location", [None, "nowhere"])
+def test_status_is_usable_or_has_reason_and_hint(name, location):
+    """With and without a MIGraphX at the given location."""
+    status = engine_status(name, location)
     assert status.name == name
     assert status.usable or (status.missing and status.hint)
     assert status.usable == (status.missing is None)
     assert "\n" not in f"{status.missing}{status.hint}{status.detail}"
 
 
-def test_the_reference_is_usable_and_says_its_build():
-    """ONNX Runtime is one of the suite's requirements."""
+def test_reference_is_usable_and_names_its_build():
+    """ONNX Runtime is one of the requirements."""
     status = engine_status(REFERENCE)
     assert status.usable
     assert status.detail
 
 
-@pytest.mark.parametrize("name", [name for name in KNOWN if name.startswith("migraphx:")])
-def test_an_engine_that_is_missing_is_not_opened(name):
-    """Opening it says what its status says."""
+@pytest.mark.parametrize("name", BEST_FIRST)
+def test_opening_a_missing_engine_raises_what_its_status_says(name):
+    """The error has the same reason and hint."""
     status = engine_status(name, "nowhere")
     with pytest.raises(EngineUnavailable) as caught:
         open_engine(name, "nowhere")
     assert (caught.value.where, caught.value.what, caught.value.hint) == (name, status.missing, status.hint)
 
 
-def test_the_default_is_the_reference_and_the_best_target(tmp_path):
-    """With the reference target's library only, that target is chosen; with nothing, the GPU's absence is told."""
+def test_default_is_the_reference_and_the_best_usable_target(tmp_path):
+    """With only the library of ref, that target is chosen; without MIGraphX, the missing gpu target is reported."""
     for name in ("libmigraphx_c.so.3", "libmigraphx_ref.so.2014000"):
         (tmp_path / name).touch()
     assert [status.name for status in default_engines(str(tmp_path))] == [REFERENCE, "migraphx:ref"]
@@ -79,20 +90,46 @@ def test_the_default_is_the_reference_and_the_best_target(tmp_path):
     assert (reference.name, missing.name, missing.usable) == (REFERENCE, BEST_FIRST[0], False)
 
 
-def test_the_engines_of_the_defaults_are_known():
-    """Names stand in one table."""
-    assert {REFERENCE, *BEST_FIRST} <= set(KNOWN)
-    assert {name.partition(":")[0] for name in KNOWN} == set(registry.FAMILIES)
+def test_rows_of_the_table_are_consistent():
+    """Defaults are listed, runtimes exist, and workloads use known variants and precisions."""
+    assert {REFERENCE, *BEST_FIRST} <= set(ENGINE_NAMES)
+    for name, info in ENGINES.items():
+        assert info.runtime in RUNTIMES
+        assert f"{info.runtime}:{info.target}" == name
+        assert {variant for variant, _ in info.workload.models} <= set(BY_NAME)
+        assert set(info.workload.precisions) <= set(precisions.BY_NAME)
 
 
-def test_asking_for_every_status_loads_no_engine():
-    """Collection stays fast and safe: no runtime is imported and no library opened."""
+def test_only_migraphx_has_fast_math_cached_programs_and_a_location():
+    """The three properties are used in place of the runtime's name."""
+    for info in ENGINES.values():
+        flags = (info.has_fast_math, info.caches_programs, info.location_variable is not None)
+        assert flags == (info.runtime == "migraphx",) * 3
+
+
+@pytest.mark.parametrize(
+    ("engine", "variant", "pixels"),
+    [
+        ("migraphx:gpu", "dm_nfnet_f0", 192),
+        ("migraphx:gpu", "dm_nfnet_f3", 320),
+        ("migraphx:ref", "digits_nfnet", 32),
+        ("migraphx:ref", "dm_nfnet_f3", 32),
+    ],
+)
+def test_default_image_size_is_small_on_a_slow_engine(engine, variant, pixels):
+    """Other engines use the variant's own size or its train size."""
+    size = engine_info(engine).workload.image_size(variant, BY_NAME[variant].train_size)
+    assert size == (pixels, pixels)
+
+
+def test_status_of_all_engines_loads_no_runtime():
+    """Collection stays fast and safe: nothing is imported, no library is opened."""
     script = """
         import sys
-        from fixtures.engines.registry import KNOWN, engine_status
+        from fixtures.engines.registry import ENGINE_NAMES, engine_status
         opened = []
         sys.addaudithook(lambda event, args: opened.append(args) if event == "ctypes.dlopen" else None)
-        for name in KNOWN:
+        for name in ENGINE_NAMES:
             engine_status(name)
         assert not {"onnxruntime", "migraphx"} & set(sys.modules)
         assert not opened, opened
@@ -106,20 +143,3 @@ def test_asking_for_every_status_loads_no_engine():
         check=False,
     )
     assert (ran.returncode, ran.stdout) == (0, "done\n"), ran.stderr
-
-
-def test_copies_between_devices_are_no_fall_back():
-    """Only nodes of the model that another provider took count, each once."""
-    events = """[
-        {"cat": "Session", "name": "model_run"},
-        {"cat": "Node", "name": "a_fence_before", "args": {"op_name": "Conv"}},
-        {"cat": "Node", "name": "a_kernel_time", "args": {"op_name": "Conv", "provider": "Own"}},
-        {"cat": "Node", "name": "b_kernel_time", "args": {"op_name": "Relu", "provider": "Other"}},
-        {"cat": "Node", "name": "b_kernel_time", "args": {"op_name": "Relu", "provider": "Other"}},
-        {"cat": "Node", "name": "m_kernel_time", "args": {"op_name": "MemcpyToHost", "provider": "Other"}}
-    ]"""
-
-    def run(profile):
-        profile.with_name(f"{profile.name}_today.json").write_text(events, encoding="utf-8")
-
-    assert fallen_back(run, "Own") == ["b (Relu) on Other"]

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from fixtures.cache import cache_folder
 from fixtures.engines.onnxruntime.engine import LEVELS
-from fixtures.engines.registry import KNOWN, engine_status
+from fixtures.engines.registry import ENGINE_NAMES, engine_status
 from fixtures.precisions import BY_NAME, precision
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference.noise_floors import relative_errors
@@ -36,7 +36,7 @@ WAYS = {
 
 def cases(context, spec, slow):
     """All that the engines on this machine can be asked for."""
-    for engine in KNOWN:
+    for engine in ENGINE_NAMES:
         if not engine_status(engine).usable or (engine == "migraphx:ref" and not slow):
             continue
         for name in BY_NAME:

@@ -19,7 +19,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from fixtures.cache import cache_folder
-from fixtures.defaults import fitting_size
+from fixtures.engines.registry import engine_info
+from fixtures.nfnet.variants import variant
 from fixtures.programs.programs import KEPT, LOADED, Programs
 from fixtures.records import Case, ModelSpec
 from fixtures.run.context import RunContext
@@ -66,7 +67,9 @@ def main():
         print(f"{'program':<44} {'MB':>6}  compile/load: {'engine':>6} {'cache':>6}   keeping costs")
         with context:
             for name in options.variants:
-                spec = ModelSpec(name, size=fitting_size(name, options.engine))
+                spec = ModelSpec(
+                    name, size=engine_info(options.engine).workload.image_size(name, variant(name).train_size)
+                )
                 for precision in options.precision or ("fp32", "fp16"):
                     case = Case(options.engine, spec, precision, 1)
                     (engine, cache, first), size = measured(context, case, options.rounds)

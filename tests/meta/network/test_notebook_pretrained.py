@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import save
 
 from fixtures.cli.recognition import usual_engine
-from fixtures.defaults import SLOW, workload
+from fixtures.engines.registry import engine_info
 from fixtures.images.labels import class_names
 from fixtures.nfnet.weights import SeededWeights
 from tests.meta import golden_images as golden
@@ -37,7 +37,7 @@ def pretrained(hub):
 def test_it_runs_with_a_pretrained_network(pretrained, runner, photograph, tmp_path):
     """Nothing is changed but the photograph: fetched once, five of ImageNet's names, ONNX Runtime agrees."""
     engine, remark = usual_engine()
-    if workload(engine).multiply_adds_per_second < SLOW:
+    if engine_info(engine).workload.is_slow:
         pytest.skip(f"{engine} would take minutes for {NAME}, so the notebook takes the network in the box")
     env = {**pretrained.env, "NFNET_CACHE_DIR": str(tmp_path / "cache")}
     done = runner.notebook(tmp_path, {"PHOTOGRAPH": str(photograph)}, env=env, timeout=500)

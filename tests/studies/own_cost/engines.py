@@ -16,8 +16,7 @@ from fixtures.benchmark.placement import rest
 from fixtures.benchmark.sampling import SECOND, block, typical
 from fixtures.benchmark.thresholds import threshold
 from fixtures.cache import cache_folder
-from fixtures.defaults import workload
-from fixtures.engines.registry import REFERENCE, open_engine
+from fixtures.engines.registry import REFERENCE, engine_info, open_engine
 from fixtures.inputs import synthetic_images
 from fixtures.nfnet.store import model_multiply_adds
 from fixtures.programs.programs import KEPT, LOADED, Programs
@@ -60,7 +59,10 @@ def _both(options, name, limit, what):
     if PLAIN in found:
         _told_of_ours(found, "without / with the laying out of weights", PLAIN, OURS)
     size = (options.image_size, options.image_size)
-    seconds = model_multiply_adds(ModelSpec(options.variant, None, size)) / workload(name).multiply_adds_per_second
+    seconds = (
+        model_multiply_adds(ModelSpec(options.variant, None, size))
+        / engine_info(name).workload.multiply_adds_per_second
+    )
     if seconds > LONGEST_RUN:
         missing("a run", f"it would take about {seconds:.0f} s on {name}, name a smaller variant")
         return holds
