@@ -34,7 +34,6 @@ ROOMS = {
     "benchmark": {"cache", "hardware"},
     "verdict": set(),
     "localize": {"cache", "onnx_file", "reference", "verdict"},
-    "defaults": {"nfnet"},
     "weight_sources": {"assets", "nfnet"},
     "arguments": {"assets", "nfnet", "weight_sources"},
     "run": {
@@ -49,7 +48,7 @@ ROOMS = {
         "verdict",
         "localize",
     },
-    "cli": {"defaults", "accuracy", "engines", "images", "onnx_file", "weight_sources", "run", "benchmark", "verdict"},
+    "cli": {"nfnet", "accuracy", "engines", "images", "onnx_file", "weight_sources", "run", "benchmark", "verdict"},
     "plugin": {
         "cache",
         "onnx_file",
@@ -60,7 +59,6 @@ ROOMS = {
         "benchmark",
         "run",
         "arguments",
-        "defaults",
         "assets",
         "weight_sources",
         "accuracy",
