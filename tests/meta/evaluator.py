@@ -1,4 +1,4 @@
-"""onnx's own reference evaluator, made to compute in float64 throughout: the oracle is held against it."""
+"""onnx's ReferenceEvaluator, in float64 throughout: the second implementation of the operators."""
 
 import numpy as np
 import onnx
@@ -10,14 +10,14 @@ FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
 class Erf(op_run.OpRun):
-    """The evaluator's own is float32 inside, whatever it is given."""
+    """Replace onnx's own, which computes in float32."""
 
     def _run(self, x):
         return (special.erf(x),)
 
 
 class Gelu(op_run.OpRun):
-    """Likewise."""
+    """Replace onnx's own, for the same reason."""
 
     def _run(self, x, approximate="none"):
         if approximate == "tanh":
@@ -25,15 +25,15 @@ class Gelu(op_run.OpRun):
         return (0.5 * x * (1 + special.erf(x / np.sqrt(2))),)
 
 
-def reference(model):
-    """The evaluator of onnx in float64 throughout; it has read the model's weights, which are dropped."""
+def onnx_evaluator(model):
+    """Return onnx's evaluator of a model; the model's weights are dropped, as the evaluator has copies."""
     made = ReferenceEvaluator(model, new_ops=[Erf, Gelu])
     model.graph.ClearField("initializer")
     return made
 
 
-def doubled(path):
-    """The model with all floating numbers in float64."""
+def float64_model(path):
+    """Return the model with all floating-point tensors in float64."""
     model = onnx.load(path)
     for tensor in model.graph.initializer:
         if tensor.data_type in FLOATS:

@@ -1,4 +1,4 @@
-"""The float64 oracle against onnx's own reference evaluator, and against plain loops where that one is no help."""
+"""The float64 evaluator agrees with onnx's ReferenceEvaluator, and with plain loops where that one is wrong."""
 
 import math
 import subprocess
@@ -16,25 +16,25 @@ from fixtures.nfnet.store import built_model
 from fixtures.nfnet.variants import VARIANTS
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec
+from fixtures.reference.arithmetic import arithmetic
 from fixtures.reference.evaluator import GraphEvaluator
-from fixtures.reference.noise_floors import arithmetic
-from tests.meta.evaluator import doubled, reference
+from tests.meta.evaluator import float64_model, onnx_evaluator
 
 ROOT = Path(__file__).parents[2]
 CLOSE = 1e-12
-DEFAULTS_IN_FLOAT32 = 1e-7  # the evaluator has alpha = 0.2 and the like as the nearest float32
+FLOAT32_DEFAULTS = 1e-7  # ReferenceEvaluator has alpha = 0.2 and the like as the nearest float32
 RNG = np.random.default_rng(8)
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Builds models."""
-    folder = tmp_path_factory.mktemp("oracle")
+    """A function that builds models."""
+    folder = tmp_path_factory.mktemp("models")
     return lambda *spec, kind="fp32": built_model(ModelSpec(*spec), precision(kind), folder)
 
 
 def distance(actual, expected):
-    """Relative L2."""
+    """Return the relative L2 distance."""
     return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
 
 
@@ -51,78 +51,78 @@ def distance(actual, expected):
     ],
     ids=lambda spec: ModelSpec(*spec).label,
 )
-def test_networks_agree_with_the_reference_evaluator(models, spec):
+def test_networks_agree_with_the_onnx_evaluator(models, spec):
     """Logits and a tensor in the middle."""
-    assert_agree(models(*spec), synthetic_images("oracle", (2, 3, *spec[2])).astype(np.float64))
+    assert_agree(models(*spec), synthetic_images("networks", (2, 3, *spec[2])).astype(np.float64))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [row.name for row in VARIANTS])
-def test_every_variant_agrees_with_the_reference_evaluator(models, name):
+def test_every_variant_agrees_with_the_onnx_evaluator(models, name):
     """Up to dm_nfnet_f6, whose weights alone are 3.5 GB in float64."""
     assert_agree(models(name, None, (33, 32)), synthetic_images("every", (1, 3, 33, 32)).astype(np.float64))
 
 
 def assert_agree(path, images):
-    """Logits and a tensor in the middle, to CLOSE."""
-    oracle = GraphEvaluator(path)
-    middle = oracle.nodes[len(oracle.nodes) // 2].outputs[0]
-    got = oracle.evaluate({"inputs": images}, ["logits", middle])
-    del oracle  # the weights of the largest take 4 GB, and the evaluator copies them several times
-    model = doubled(path)
+    """Compare the logits and a tensor in the middle."""
+    evaluator = GraphEvaluator(path)
+    middle = evaluator.nodes[len(evaluator.nodes) // 2].outputs[0]
+    got = evaluator.evaluate({"inputs": images}, ["logits", middle])
+    del evaluator  # the largest weights take 4 GB, and ReferenceEvaluator copies them several times
+    model = float64_model(path)
     model.graph.output.append(helper.make_tensor_value_info(middle, TensorProto.DOUBLE, None))
-    want = reference(model).run(["logits", middle], {"inputs": images})
+    want = onnx_evaluator(model).run(["logits", middle], {"inputs": images})
     for actual, expected in zip(got.values(), want, strict=True):
         assert actual.dtype == np.float64
         assert distance(actual, expected) <= CLOSE
 
 
-def test_evaluation_may_begin_anywhere(models):
-    """From a tensor in the middle the rest comes out the same, and nothing before it is needed."""
-    oracle = GraphEvaluator(models("test_nfnet", None, (64, 64)))
-    images = synthetic_images("anywhere", (1, 3, 64, 64))
-    whole = oracle.evaluate({"inputs": images}, ["stages.1.0", "logits"])
-    part = oracle.evaluate({"stages.1.0": whole["stages.1.0"]})
+def test_evaluation_starts_at_any_tensor_that_is_fed(models):
+    """The nodes before it are not needed."""
+    evaluator = GraphEvaluator(models("test_nfnet", None, (64, 64)))
+    images = synthetic_images("middle", (1, 3, 64, 64))
+    whole = evaluator.evaluate({"inputs": images}, ["stages.1.0", "logits"])
+    part = evaluator.evaluate({"stages.1.0": whole["stages.1.0"]})
     assert np.array_equal(part["logits"], whole["logits"])
 
 
-def test_an_fp16_file_is_exact_on_its_own_weights(models):
-    """Its weights are read as they are, nothing else is rounded."""
+def test_an_fp16_file_is_evaluated_without_rounding(models):
+    """Its weights are taken as they are."""
     path = models("test_nfnet", None, (64, 64), kind="fp16")
     images = synthetic_images("half", (1, 3, 64, 64)).astype(np.float16).astype(np.float64)
-    (want,) = reference(doubled(path)).run(None, {"inputs": images})
+    (want,) = onnx_evaluator(float64_model(path)).run(None, {"inputs": images})
     assert distance(GraphEvaluator(path).evaluate({"inputs": images})["logits"], want) <= CLOSE
 
 
-def test_constants_that_are_not_kept_are_made_again(models, monkeypatch):
-    """Whether rounded ones fit in memory or not, in whatever order arithmetics come, the result is the same."""
+def test_results_do_not_depend_on_the_cache_of_rounded_constants(models, monkeypatch):
+    """Whether they fit in memory or not, in any order of arithmetics."""
     path = models("test_nfnet", None, (64, 64))
-    images = synthetic_images("kept", (1, 3, 64, 64))
-    ways = [arithmetic(name, "nearest") for name in ("fp16", "bf16", "fp32", "fp16")]
-    kept = GraphEvaluator(path)
-    roomy = [kept.evaluate({"inputs": images}, None, way)["logits"] for way in ways]
-    monkeypatch.setattr("fixtures.reference.evaluator.KEPT_BYTES", 100_000)
-    tight = GraphEvaluator(path)
-    for way, want in zip(ways, roomy, strict=True):
+    images = synthetic_images("cached", (1, 3, 64, 64))
+    ways = [arithmetic(name) for name in ("fp16", "bf16", "fp32", "fp16")]
+    cached = GraphEvaluator(path)
+    expected = [cached.evaluate({"inputs": images}, None, way)["logits"] for way in ways]
+    monkeypatch.setattr("fixtures.reference.evaluator.ROUNDED_BYTES", 100_000)
+    small = GraphEvaluator(path)
+    for way, want in zip(ways, expected, strict=True):
         for _ in range(2):
-            assert np.array_equal(tight.evaluate({"inputs": images}, None, way)["logits"], want)
-    assert np.array_equal(roomy[0], roomy[-1])
-    assert not np.array_equal(roomy[0], roomy[1])
+            assert np.array_equal(small.evaluate({"inputs": images}, None, way)["logits"], want)
+    assert np.array_equal(expected[0], expected[-1])
+    assert not np.array_equal(expected[0], expected[1])
 
 
 def test_memory_stays_far_below_the_weights(models):
-    """Of 286 MB of weights a layer at a time is in memory; rounded ones are kept, up to a limit."""
+    """Of 286 MB of weights one layer at a time is in memory, and rounded ones up to a limit."""
     path = models("dm_nfnet_f0", None, (32, 32))
     code = (
         "import resource, sys; from pathlib import Path; import numpy as np\n"
-        "from fixtures.reference.evaluator import GraphEvaluator; from fixtures.onnx_file import inspect\n"
-        "from fixtures.reference import noise_floors as floors, evaluator as oracle\n"
+        "from fixtures.onnx_file import inspect\n"
+        "from fixtures.reference import arithmetic, evaluator\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
-        "inspect(Path(sys.argv[1])); truth = GraphEvaluator(Path(sys.argv[1]))\n"
+        "inspect(Path(sys.argv[1])); graph = evaluator.GraphEvaluator(Path(sys.argv[1]))\n"
         "feeds = {'inputs': np.zeros((1, 3, 32, 32))}\n"
-        "before = peak(); truth.evaluate(feeds); print(peak() - before)\n"
-        "oracle.KEPT_BYTES = 50 * 2**20; row = floors.arithmetic('fp16', 'nearest')\n"
-        "truth.evaluate(feeds, None, row); print(peak() - before)\n"
+        "before = peak(); graph.evaluate(feeds); print(peak() - before)\n"
+        "evaluator.ROUNDED_BYTES = 50 * 2**20\n"
+        "graph.evaluate(feeds, None, arithmetic.arithmetic('fp16')); print(peak() - before)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, cwd=ROOT)
     exact, rounded = map(float, done.stdout.split())
@@ -131,7 +131,7 @@ def test_memory_stays_far_below_the_weights(models):
 
 
 def single(tmp_path, kind, arrays, attributes, opset=20, outputs=1):
-    """A model of one node, in float64; arrays beside the first are constants."""
+    """Write a model of one node in float64; arrays after the first are constants."""
     names = ["x", *(f"c{index}" for index in range(1, len(arrays)))]
     names = [name if array is not None else "" for name, array in zip(names, arrays, strict=True)]
     made = [f"y{index}" for index in range(outputs)]
@@ -150,7 +150,7 @@ def single(tmp_path, kind, arrays, attributes, opset=20, outputs=1):
 
 
 def real(*shape):
-    """Random numbers."""
+    """Return random numbers."""
     return RNG.standard_normal(shape)
 
 
@@ -205,31 +205,46 @@ CASES = {
     "unsqueeze": ("Unsqueeze", [real(3, 4), np.array([0, 3], I64)], {}),
     "expand": ("Expand", [real(3, 1), np.array([2, 3, 4], I64)], {}),
     "pow": ("Pow", [np.abs(real(3, 4)), np.array(2.5)], {}),
+    "log softmax of opset 12": ("LogSoftmax", [real(4, 5, 6)], {"axis": 2}, 12),
+    "clip of opset 10": ("Clip", [real(4, 5)], {"min": -0.5, "max": 0.5}, 10),
+    "pad of opset 10": ("Pad", [real(3, 4)], {"pads": [1, 0, 0, 2], "value": 1.5}, 10),
+    "slice of opset 9": ("Slice", [real(8, 9)], {"starts": [1, -5], "ends": [7, -1]}, 9),
+    "squeeze of opset 11": ("Squeeze", [real(3, 1, 4)], {"axes": [1]}, 11),
+    "unsqueeze of opset 11": ("Unsqueeze", [real(3, 4)], {"axes": [0, 3]}, 11),
+    "reduce sum of opset 11": ("ReduceSum", [real(2, 3, 4)], {"axes": [0, 2], "keepdims": 0}, 11),
 }
 
 
 def cases():
-    """Each by name; some older evaluators cannot judge."""
+    """Return the names of the cases, marked where this onnx is wrong."""
     old = tuple(map(int, onnx.__version__.split(".")[:2])) < (1, 23)
-    wrong = pytest.mark.skipif(old, reason="onnx's evaluator before 1.23 pads SAME otherwise than its specification")
+    wrong = pytest.mark.skipif(old, reason="onnx before 1.23 pads SAME_UPPER and SAME_LOWER wrongly")
     return [pytest.param(name, marks=wrong if "conv same" in name else ()) for name in CASES]
 
 
 @pytest.mark.parametrize("name", cases())
-def test_operators_agree_with_the_reference_evaluator(tmp_path, name):
-    """Edge cases of each."""
-    kind, arrays, attributes = CASES[name]
-    path, model, made = single(tmp_path, kind, arrays, attributes)
-    want = reference(model).run(None, {"x": arrays[0]})
+def test_operators_agree_with_the_onnx_evaluator(tmp_path, name):
+    """Edge cases of each operator."""
+    kind, arrays, attributes, *opset = CASES[name]
+    path, model, made = single(tmp_path, kind, arrays, attributes, *opset)
+    want = onnx_evaluator(model).run(None, {"x": arrays[0]})
     got = GraphEvaluator(path).evaluate({"x": arrays[0]})
     for output, expected in zip(made, want, strict=True):
         assert got[output].shape == expected.shape
-        close = DEFAULTS_IN_FLOAT32 if kind in ("HardSigmoid", "HardSwish", "LeakyRelu") else CLOSE
+        close = FLOAT32_DEFAULTS if kind in ("HardSigmoid", "HardSwish", "LeakyRelu") else CLOSE
         assert np.allclose(got[output], expected, rtol=close, atol=close)
 
 
-def test_split_gives_every_part(tmp_path):
-    """Uneven lengths too."""
+def test_softmax_before_opset_13_flattens_to_a_matrix(tmp_path):
+    """Onnx's evaluator treats it as the newer one."""
+    x = real(4, 5, 6)
+    path, _, _ = single(tmp_path, "Softmax", [x], {}, opset=12)
+    got = GraphEvaluator(path).evaluate({"x": x})["y0"].reshape(4, 30)
+    assert np.allclose(got, np.exp(x.reshape(4, 30)) / np.exp(x.reshape(4, 30)).sum(axis=1, keepdims=True))
+
+
+def test_split_returns_parts_of_uneven_length(tmp_path):
+    """Each under its own name."""
     x = real(5, 3)
     path, _, _ = single(tmp_path, "Split", [x, np.array([2, 3], I64)], {}, outputs=2)
     got = GraphEvaluator(path).evaluate({"x": x})
@@ -241,8 +256,8 @@ def test_split_gives_every_part(tmp_path):
 @pytest.mark.parametrize(
     ("length", "kernel", "stride", "pad"), [(7, 2, 2, 0), (8, 3, 2, 1), (5, 2, 3, 1), (9, 3, 3, 1)]
 )
-def test_ceil_mode_pools_only_what_is_there(tmp_path, largest, length, kernel, stride, pad):
-    """Plain loops: windows clipped to the image, none begins behind it."""
+def test_ceil_mode_pools_only_the_image(tmp_path, largest, length, kernel, stride, pad):
+    """Windows are clipped to the image, and none begins after it."""
     x = real(1, 1, length, length)
     count = math.ceil((length + 2 * pad - kernel) / stride) + 1
     count -= (count - 1) * stride >= length + pad
@@ -257,22 +272,24 @@ def test_ceil_mode_pools_only_what_is_there(tmp_path, largest, length, kernel, s
     assert np.allclose(GraphEvaluator(path).evaluate({"x": x})["y0"], want, rtol=CLOSE)
 
 
-def test_an_unknown_operator_is_named(tmp_path):
-    """With its node, the file and what to do."""
-    path, _, _ = single(tmp_path, "Det", [real(3, 3)], {})
-    with pytest.raises(EvaluationError, match=r"one\.onnx: the oracle has no operator Det \(node 'y0'\) -> add it"):
-        GraphEvaluator(path).evaluate({"x": real(3, 3)})
+@pytest.mark.parametrize(
+    ("kind", "arrays", "shape", "wanted", "named"),
+    [
+        ("Det", [real(3, 3)], (3, 3), None, r"operator Det \(node 'y0'\)"),
+        ("MatMul", [real(3, 3), real(3, 3)], (2, 2), None, r"MatMul 'y0' of \[\[2, 2\], \[3, 3\]\]"),
+        ("Relu", [real(3, 3)], (3, 3), ["z"], "'z'"),
+    ],
+    ids=["unknown operator", "shapes that do not fit", "unknown tensor"],
+)
+def test_errors_name_the_file_the_node_and_the_tensor(tmp_path, kind, arrays, shape, wanted, named):
+    """EvaluationError, whatever the operator raised."""
+    path, _, _ = single(tmp_path, kind, arrays, {})
+    with pytest.raises(EvaluationError, match=rf"one\.onnx: .*{named}"):
+        GraphEvaluator(path).evaluate({"x": real(*shape)}, wanted)
 
 
-def test_shapes_that_do_not_fit_are_named(tmp_path):
-    """With operator, node and shapes."""
-    path, _, _ = single(tmp_path, "MatMul", [real(3, 3), real(3, 3)], {})
-    with pytest.raises(EvaluationError, match=r"MatMul 'y0' of \[\[2, 2\], \[3, 3\]\]: "):
-        GraphEvaluator(path).evaluate({"x": real(2, 2)})
-
-
-def test_a_tensor_that_nothing_makes_is_named(tmp_path):
-    """A typo in a name."""
-    path, _, _ = single(tmp_path, "Relu", [real(3, 3)], {})
-    with pytest.raises(EvaluationError, match="nothing makes 'z'"):
-        GraphEvaluator(path).evaluate({"x": real(3, 3)}, ["z"])
+def test_an_unknown_attribute_is_an_error(tmp_path):
+    """It may change the result."""
+    path, _, _ = single(tmp_path, "Relu", [real(3)], {"unknown": 1})
+    with pytest.raises(EvaluationError, match="unknown"):
+        GraphEvaluator(path).evaluate({"x": real(3)})

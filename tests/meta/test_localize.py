@@ -21,8 +21,8 @@ from fixtures.localize.search import explain
 from fixtures.localize.segments import element_types, read_flow, segments
 from fixtures.onnx_file import inspect, read_header
 from fixtures.records import Case, EngineOptions, ModelSpec
+from fixtures.reference.arithmetic import arithmetic
 from fixtures.reference.evaluator import GraphEvaluator
-from fixtures.reference.noise_floors import arithmetic
 from fixtures.run import localize as explaining
 from fixtures.run.localize import explain_case
 
@@ -116,7 +116,12 @@ def in_half(model, node):
     model.graph.node.insert(place + 1, back)
 
 
-FAULTS = {"weight doubled": doubled, "bias lost": bias_lost, "eight bits": eight_bits, "lower precision": in_half}
+FAULTS = {
+    "weight doubled": doubled,
+    "bias lost": bias_lost,
+    "eight bits": eight_bits,
+    "lower precision": in_half,
+}
 
 
 def targets(model, kind="Conv"):
@@ -145,7 +150,7 @@ def explained(context, spec, precision, plant=None, name=None, **more):
         file,
         GraphEvaluator(clean),
         images,
-        arithmetic(precision, "nearest"),
+        arithmetic(precision),
         case_id="planted",
         scratch=scratch,
         **more,
@@ -385,7 +390,7 @@ def test_a_fault_that_vanishes_is_said_to_vanish(context):
         file,
         GraphEvaluator(file),
         context.model_store.images(SPEC, 1),
-        arithmetic("fp32", "nearest"),
+        arithmetic("fp32"),
         case_id="fused",
         scratch=context.cache / "scratch",
     )
@@ -405,7 +410,7 @@ def test_a_block_that_the_engine_does_not_show_is_not_clean(context):
         file,
         GraphEvaluator(file),
         context.model_store.images(SPEC, 1),
-        arithmetic("fp32", "nearest"),
+        arithmetic("fp32"),
         case_id="shy",
         scratch=context.cache / "scratch",
         deep=False,
@@ -425,7 +430,7 @@ def test_blocks_alone(context):
         file,
         GraphEvaluator(file),
         context.model_store.images(SPEC, 1),
-        arithmetic("fp32", "nearest"),
+        arithmetic("fp32"),
         case_id="clean",
         scratch=context.cache / "scratch",
         deep=False,

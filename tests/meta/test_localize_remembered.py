@@ -6,8 +6,8 @@ import pytest
 
 from fixtures.localize.search import explain
 from fixtures.records import ModelSpec
+from fixtures.reference.arithmetic import arithmetic
 from fixtures.reference.evaluator import GraphEvaluator
-from fixtures.reference.noise_floors import arithmetic
 
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
 
@@ -41,7 +41,7 @@ def look(context, tmp_path):
             return results
 
         oracle = CountingOracle(file)
-        row = arithmetic(precision, "nearest")
+        row = arithmetic(precision)
         images = context.model_store.images(SPEC, 1)
         return explain(
             changed, file, oracle, images, row, case_id="kept", scratch=tmp_path / "scratch", cache=tmp_path, **more

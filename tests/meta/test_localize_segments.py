@@ -8,8 +8,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fixtures.localize.search import explain
 from fixtures.localize.segments import read_flow, segments
+from fixtures.reference.arithmetic import arithmetic
 from fixtures.reference.evaluator import GraphEvaluator
-from fixtures.reference.noise_floors import arithmetic
 
 
 def saved(path, nodes, shapes, weights, integers=None):
@@ -156,9 +156,7 @@ def test_no_output_is_looked_at_that_has_no_image_a_row(tmp_path, shape):
         return dict(zip("yz", session.run(["y", "z"], {"x": images}), strict=True))
 
     images = np.random.default_rng(0).standard_normal((3, 3)).astype(np.float32)
-    found = explain(
-        both, path, GraphEvaluator(path), images, arithmetic("fp32", "nearest"), case_id="", scratch=tmp_path / "s"
-    )
+    found = explain(both, path, GraphEvaluator(path), images, arithmetic("fp32"), case_id="", scratch=tmp_path / "s")
     assert found.clean
     assert [row.name for row in found.segments] == ["y"]
 
@@ -188,7 +186,7 @@ def test_no_block_is_accused_of_the_order_of_a_long_sum(tmp_path, kind):
             path,
             GraphEvaluator(path),
             images,
-            arithmetic("fp32", "nearest"),
+            arithmetic("fp32"),
             case_id="",
             scratch=tmp_path / "scratch",
         )
@@ -292,7 +290,7 @@ def test_what_cannot_be_looked_at_is_named(tmp_path, kind):
         path,
         GraphEvaluator(path),
         images,
-        arithmetic("fp32", "nearest"),
+        arithmetic("fp32"),
         case_id="",
         scratch=tmp_path / "scratch",
     )

@@ -16,10 +16,10 @@ from fixtures.nfnet import store
 from fixtures.nfnet.store import built_model
 from fixtures.onnx_file import data_path
 from fixtures.plugin.policy import absent
-from fixtures.precisions import precision
+from fixtures.precisions import Rounding, precision
 from fixtures.records import Case, EngineOptions, ModelSpec
+from fixtures.reference.arithmetic import arithmetic
 from fixtures.reference.evaluator import GraphEvaluator
-from fixtures.reference.noise_floors import CUT, arithmetic
 from fixtures.run.compare import compare
 from fixtures.run.context import RunContext
 
@@ -75,7 +75,7 @@ def test_says_what_it_is(engine):
     """Name, version, and that ref cuts where others round."""
     assert engine.name == "migraphx:ref"
     assert engine.version.count(".") == 2
-    assert (engine.arithmetic, engine.deterministic, engine.static_batch) == ("cut", True, True)
+    assert (engine.rounding, engine.deterministic, engine.static_batch) == (Rounding.TRUNCATED, True, True)
 
 
 @real
@@ -341,5 +341,9 @@ def test_ref_cuts_a_product_before_and_after_its_bias(engine, tmp_path, kind):
     onnx.save(model, path)
     program = engine.prepare(path, shape=images.shape, precision=kind, options=HOST)
     (got,) = program.run({"pixels": images}).values()
-    (expected,) = GraphEvaluator(path).evaluate({"pixels": images.astype(float)}, None, arithmetic(kind, CUT)).values()
+    (expected,) = (
+        GraphEvaluator(path)
+        .evaluate({"pixels": images.astype(float)}, None, arithmetic(kind, Rounding.TRUNCATED))
+        .values()
+    )
     assert np.array_equal(got.astype(float), expected)

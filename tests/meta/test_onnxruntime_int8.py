@@ -15,9 +15,9 @@ from fixtures.engines.onnxruntime.engine import PROVIDER_OPTIONS, OnnxRuntimeEng
 from fixtures.engines.onnxruntime.int8 import quantised, quantised_products
 from fixtures.errors import CompileError, EvaluationError, RequestNotHonouredError
 from fixtures.records import Case, EngineOptions, ModelSpec
+from fixtures.reference.arithmetic import arithmetic
 from fixtures.reference.evaluator import GraphEvaluator
-from fixtures.reference.float64 import Truth
-from fixtures.reference.noise_floors import NEAREST, arithmetic
+from fixtures.reference.float64 import Float64Reference
 from fixtures.run.compare import judge_outputs
 
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
@@ -74,13 +74,11 @@ def test_without_images_nothing_is_quantised(context):
     with pytest.raises(CompileError, match="int8 needs calibration images, none were given"):
         open_engine("cpu").prepare(path, shape=(2, 3, 64, 64), precision="int8", options=EngineOptions())
     with pytest.raises(EvaluationError, match="no calibration images were given -> int8 and fp8 need some"):
-        Truth(context.model_store.onnx_file(SPEC), context.cache).floor(
-            context.model_store.images(SPEC, 1), arithmetic("int8", NEAREST)
+        Float64Reference(context.model_store.onnx_file(SPEC), context.cache).floor(
+            context.model_store.images(SPEC, 1), arithmetic("int8")
         )
     with pytest.raises(EvaluationError, match=r"the range of 'inputs' is not known -> calibrate with images first"):
-        GraphEvaluator(path).evaluate(
-            {"inputs": context.model_store.images(SPEC, 1)}, None, arithmetic("int8", NEAREST)
-        )
+        GraphEvaluator(path).evaluate({"inputs": context.model_store.images(SPEC, 1)}, None, arithmetic("int8"))
 
 
 def test_weights_with_two_hard_links_are_quantised(context, tmp_path):

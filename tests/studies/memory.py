@@ -33,7 +33,7 @@ from fixtures.precisions import precision
 from fixtures.programs import programs
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference import kept
-from fixtures.reference.noise_floors import arithmetic
+from fixtures.reference.arithmetic import arithmetic
 from fixtures.resources import status_bytes
 from fixtures.run.context import RunContext
 
@@ -128,9 +128,7 @@ class Stages:
         """The floor of fp16 on one image: exact and rounded."""
         self._forget()
         with RunContext.create(self.cache) as context:
-            context.tolerances.float64(self.spec).floor(
-                context.model_store.images(self.spec, 1), arithmetic("fp16", "nearest")
-            )
+            context.tolerances.float64(self.spec).floor(context.model_store.images(self.spec, 1), arithmetic("fp16"))
 
     def _built(self, kind):
         with tempfile.TemporaryDirectory(dir=self.cache) as folder:

@@ -23,7 +23,7 @@ from fixtures.nfnet.store import built_model  # noqa: E402
 from fixtures.precisions import precision  # noqa: E402
 from fixtures.records import ModelSpec  # noqa: E402
 from fixtures.reference.evaluator import GraphEvaluator  # noqa: E402
-from tests.meta.evaluator import doubled, reference  # noqa: E402
+from tests.meta.evaluator import float64_model, onnx_evaluator  # noqa: E402
 
 ROUNDS = 7
 
@@ -40,7 +40,7 @@ def main(name="dm_nfnet_f0", size="192"):
     size = int(size)
     path = built_model(ModelSpec(name, None, (size, size)), precision("fp32"), cache_folder())
     images = synthetic_images("speed", (1, 3, size, size)).astype(np.float64)
-    oracle, evaluator = GraphEvaluator(path), reference(doubled(path))
+    oracle, evaluator = GraphEvaluator(path), onnx_evaluator(float64_model(path))
     oracle.evaluate({"inputs": images})  # reads the weights; the evaluator has done so
     ratios = []
     for at in range(ROUNDS):

@@ -33,7 +33,8 @@ from fixtures.localize.search import explain
 from fixtures.localize.segments import read_flow, segments
 from fixtures.precisions import BY_NAME
 from fixtures.records import Case, ModelSpec
-from fixtures.reference.noise_floors import NEAREST, arithmetic, relative_errors
+from fixtures.reference.arithmetic import arithmetic
+from fixtures.reference.distance import relative_errors
 from fixtures.run.compare import judge_outputs
 from fixtures.run.context import RunContext
 from fixtures.verdict.tolerances import MULTIPLE, Tolerance
@@ -84,11 +85,11 @@ class Bench:
         self.model.doc_string = precision  # for faults that hang on it
         self.exact = context.tolerances.exact(spec, IMAGES)["logits"]
         self.expected = context.reference.expected(spec, IMAGES)["logits"]
-        self.row = row = arithmetic(precision, NEAREST)
+        self.row = row = arithmetic(precision)
         self.case = Case("onnxruntime:cpu", spec, precision, IMAGES)
         self.truth = context.tolerances.float64(spec)
         self.tolerance = Tolerance(precision, row.name, self.truth.floor(self.images, row))
-        self.oracle = self.truth.oracle(row)
+        self.oracle = self.truth.evaluator(row)
         self.unusual = list(self.strange())
         self.flow = read_flow(self.oracle.path)
         self.parts = segments(self.flow)

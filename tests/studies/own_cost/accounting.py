@@ -28,7 +28,7 @@ CALLS = {
     "fixtures.engines.migraphx.engine:MIGraphXProgram.save": MADE,
     "fixtures.engines.migraphx.engine:MIGraphXProgram.close": MADE,
     "fixtures.reference.evaluator:GraphEvaluator.evaluate": ORACLE,
-    "fixtures.reference.float64:Truth.outputs": "kept results of the oracle: hashes, files",
+    "fixtures.reference.float64:Float64Reference.outputs": "kept results of the oracle: hashes, files",
     "fixtures.run.models:ModelStore.onnx_file": "building models",
     "fixtures.run.models:ModelStore.images": "images",
     "fixtures.run.programs:ProgramPool.calibration": "images",
