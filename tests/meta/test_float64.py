@@ -137,7 +137,7 @@ def test_sequential_averaging_is_within_the_noise_floor(context, averaging):
     exact, rounded = float64.outputs(RED), float64.outputs(RED, row)
     for actual in (rounded, context.program_pool.run(case, RED), context.reference.outputs(averaging, RED)):
         assert judge_outputs(case, context, actual=actual, expected=exact, images=RED).passed
-    assert attribute(case, context, images=RED, actual=rounded, expected=exact).side == NEITHER
+    assert attribute(case, context, images=RED, actual=rounded, expected=exact).faulty_side == NEITHER
     (own,) = float64.typical_noise_floors(RED, row, 9)
     wrong = {name: values * (1 + 10 * own) for name, values in exact.items()}
     assert judge_outputs(case, context, actual=wrong, expected=exact, images=RED).failed_check == ERROR

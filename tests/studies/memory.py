@@ -128,7 +128,9 @@ class Stages:
         """The floor of fp16 on one image: exact and rounded."""
         self._forget()
         with RunContext.create(self.cache) as context:
-            context.tolerances.float64(self.spec).floor(context.model_store.images(self.spec, 1), arithmetic("fp16"))
+            context.tolerances.float64(self.spec).noise_floors(
+                context.model_store.images(self.spec, 1), arithmetic("fp16")
+            )
 
     def _built(self, kind):
         with tempfile.TemporaryDirectory(dir=self.cache) as folder:

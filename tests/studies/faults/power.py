@@ -88,7 +88,7 @@ class Bench:
         self.row = row = arithmetic(precision)
         self.case = Case("onnxruntime:cpu", spec, precision, IMAGES)
         self.truth = context.tolerances.float64(spec)
-        self.tolerance = Tolerance(precision, row.name, self.truth.floor(self.images, row))
+        self.tolerance = Tolerance(precision, row.name, float(self.truth.noise_floors(self.images, row).max()))
         self.oracle = self.truth.evaluator(row)
         self.unusual = list(self.strange())
         self.flow = read_flow(self.oracle.path)
@@ -109,7 +109,12 @@ class Bench:
         if self.precision not in BRIGHT:
             return
         bright = self.images * np.float32(BRIGHT[self.precision])
-        yield bright, replace(self.tolerance, floor=max(self.tolerance.floor, self.truth.floor(bright, self.row)))
+        yield (
+            bright,
+            replace(
+                self.tolerance, floor=max(self.tolerance.floor, float(self.truth.noise_floors(bright, self.row).max()))
+            ),
+        )
         yield np.full_like(self.images, np.nan), self.tolerance
 
     def floors(self, actual, other) -> float:
