@@ -191,11 +191,11 @@ def _parser() -> argparse.ArgumentParser:
 def _compare(options: argparse.Namespace) -> int:
     from fixtures.accuracy.calibration import Calibration
     from fixtures.cache import cache_folder
-    from fixtures.programs.programs import Programs
+    from fixtures.programs.program_cache import ProgramCache
     from fixtures.run.context import RunContext
 
     case, cache = _case(options), cache_folder(options.cache_dir)
-    programs = None if options.no_program_cache else Programs.of_cache(cache)
+    programs = None if options.no_program_cache else ProgramCache(cache)
     calibrating, threads = Calibration(options.calibration), options.threads
     with RunContext.create(
         cache, migraphx=options.migraphx, calibration=calibrating, programs=programs, threads=threads

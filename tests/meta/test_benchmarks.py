@@ -32,7 +32,7 @@ def test_each_case_is_kept_with_what_was_timed(storage):
         assert (facts["engine"], facts["model"], facts["precision"]) == ("onnxruntime:cpu", "test_nfnet@64", "fp32")
         assert facts["version"]
         assert facts["variant"] == "test_nfnet"
-        assert facts["costs"]["program_bytes"] > 10_000
+        assert facts["costs"]["program_bytes"] is None  # only programs that can be cached have a size
         assert facts["first_run_seconds"] > 0
         assert {"provider", "graph_optimization", "intra_op_threads"} <= set(facts["facts"])
         assert 0 < facts["error_units"] < 100

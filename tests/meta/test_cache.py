@@ -1,38 +1,39 @@
-"""The cache: which folder, what is said of one that cannot be used, and models that are built once and whole."""
+"""The cache folder: which one, its errors, locks, atomic writes, keys, memoized results and eviction."""
 
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import textwrap
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from filelock import FileLock
-from onnx import numpy_helper
 
-from fixtures.cache import FOLDER, VARIABLE, cache_folder, locked, whole_folder
-from fixtures.errors import CacheError, ModelError, UsageError
-from fixtures.nfnet import store
-from fixtures.nfnet import writer as onnxfile
-from fixtures.nfnet.store import built_model
-from fixtures.nfnet.weights import SeededWeights
-from fixtures.nfnet.writer import write_model
-from fixtures.onnx_file import data_path
-from fixtures.precisions import precision
+from fixtures import cache
+from fixtures.cache import (
+    FOLDER,
+    VARIABLE,
+    atomic_folder,
+    atomic_write,
+    cache_folder,
+    digest,
+    evict,
+    file_sha256,
+    lock,
+    memoize,
+    notification_sink,
+    source_sha256,
+)
+from fixtures.errors import CacheError
 from fixtures.records import LONGEST_NAME, Case, ModelSpec, file_name
+from tests.meta.held_lock import hold_lock
 from tests.meta.ordinary import ordinary_user
 
 ROOT = Path(__file__).parents[2]
-SPEC = ModelSpec(variant="test_nfnet", size=(32, 32))
-FP32, FP16 = precision("fp32"), precision("fp16")
 
 
 # ---- which folder
@@ -50,8 +51,8 @@ FP32, FP16 = precision("fp32"), precision("fp16")
         (None, {}, f"home/.cache/{FOLDER}"),
     ],
 )
-def test_the_nearest_wish_counts(tmp_path, monkeypatch, option, environment, expected):
-    """Option, then the suite's variable, then XDG's, then the home folder; what is empty says nothing."""
+def test_option_precedes_variable_precedes_xdg_precedes_home(tmp_path, monkeypatch, option, environment, expected):
+    """An empty value counts as none. The folder is made, and nothing is left in it."""
     for key in (VARIABLE, "XDG_CACHE_HOME"):
         monkeypatch.delenv(key, raising=False)
     for key, value in (environment | {"HOME": "home"}).items():
@@ -62,307 +63,150 @@ def test_the_nearest_wish_counts(tmp_path, monkeypatch, option, environment, exp
     assert not list(folder.iterdir())
 
 
-def test_a_home_and_a_relative_folder_become_absolute(tmp_path, monkeypatch):
-    """The folder stays the same whatever a test does to the current one."""
+def test_home_and_relative_folder_become_absolute(tmp_path, monkeypatch):
+    """So that the folder stays the same when a test changes the working directory."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert cache_folder("~/here") == cache_folder("here") == tmp_path / "here"
 
 
-def test_a_relative_xdg_folder_is_ignored(tmp_path, monkeypatch):
-    """So the XDG specification wants it; else every current folder would get a cache."""
+def test_relative_xdg_folder_is_ignored(tmp_path, monkeypatch):
+    """As the XDG specification demands."""
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert cache_folder() == tmp_path / ".cache" / FOLDER
 
 
-def check_refusal(caught, *words):
-    """One line that names the way out."""
+def check_error(caught, *parts):
+    """The error has one line, with the options for another folder."""
     text = str(caught.value)
     assert len(text.splitlines()) == 1
-    for word in ("the cache folder cannot be written", "--cache-dir", VARIABLE, *words):
-        assert word in text
+    for part in ("--cache-dir", VARIABLE, *parts):
+        assert part in text
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "dead", "file/a/b/c", "x" * 300])
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path, place):
-    """A file in the way, at the end or further up, a link to nothing, a name too long."""
+def test_folder_that_cannot_be_made_is_an_error(tmp_path, place):
+    """A file at the end or further up, a broken link, a name that is too long."""
     (tmp_path / "file").touch()
     (tmp_path / "dead").symlink_to(tmp_path / "file/gone")
     with pytest.raises(CacheError) as caught:
         cache_folder(str(tmp_path / place))
-    check_refusal(caught, str(tmp_path / place))
+    check_error(caught, str(tmp_path / place))
 
 
-def test_the_home_of_nobody_is_refused():
-    """A misspelt user's name is a wrong folder, not a crash."""
+def test_home_of_an_unknown_user_is_an_error():
+    """Not a crash."""
     with pytest.raises(CacheError) as caught:
-        cache_folder("~nobody-of-that-name/cache")
-    check_refusal(caught, "~nobody-of-that-name/cache")
+        cache_folder("~no-user-of-that-name/cache")
+    check_error(caught, "~no-user-of-that-name/cache")
 
 
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")
-def test_a_read_only_folder_is_refused():
-    """It exists, and yet nothing can be written into it."""
+def test_read_only_folder_is_an_error():
+    """It exists, but cannot be written."""
     folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
     try:
         folder.chmod(0o555)
         with ordinary_user(), pytest.raises(CacheError) as caught:
             cache_folder(str(folder))
-        check_refusal(caught, str(folder), "Permission denied")
+        check_error(caught, str(folder), "Permission denied")
     finally:
         shutil.rmtree(folder)
 
 
-def test_a_lock_that_cannot_be_had_is_refused_and_faults_inside_pass_through(tmp_path):
-    """Only the lock's own trouble is the cache's; what fails under the lock keeps its name, and frees the lock."""
+# ---- locks
+
+
+def test_lock_that_cannot_be_made_is_an_error(tmp_path):
+    """A file is in place of the folder."""
     (tmp_path / "file").touch()
-    with pytest.raises(CacheError) as caught, locked(tmp_path / "file" / "model"):
+    with pytest.raises(CacheError) as caught, lock(tmp_path / "file" / "model"):
         pass
-    check_refusal(caught, str(tmp_path / "file"))
-    with pytest.raises(FileNotFoundError, match="mine"), locked(tmp_path / "model"):
+    check_error(caught, str(tmp_path / "file"))
+
+
+def test_error_under_a_lock_is_unchanged_and_releases_it(tmp_path):
+    """Also an OSError, which would be a CacheError if the lock itself had raised it."""
+    with pytest.raises(FileNotFoundError, match="mine"), lock(tmp_path / "model"):
         raise FileNotFoundError("mine")
-    lock = FileLock(f"{tmp_path / 'model'}.lock")
-    with lock.acquire(timeout=0):
-        assert lock.is_locked
+    free = FileLock(f"{tmp_path / 'model'}.lock")
+    with free.acquire(timeout=0):
+        assert free.is_locked
 
 
-# ---- models in it
+def test_wait_for_a_lock_is_reported_once(tmp_path, monkeypatch):
+    """With the path; nothing is reported without a wait."""
+    monkeypatch.setattr(cache, "SILENT_WAIT_SECONDS", 0.1)
+    heard = []
+    with notification_sink(heard.append), lock(tmp_path / "model"):
+        pass
+    assert heard == []
+    notified = hold_lock(tmp_path / "model")
+    with notification_sink(lambda text: (heard.append(text), notified.set())), lock(tmp_path / "model"):
+        pass
+    (text,) = heard
+    assert str(tmp_path / "model") in text
 
 
-def models(folder):
-    """Everything below ``folder`` that is neither a folder nor a lock."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+def test_default_notification_sink_is_stderr(capsys):
+    """Written at once."""
+    cache._sinks[0]("waiting")
+    assert capsys.readouterr().err == "waiting\n"
 
 
-def leftovers(folder):
-    """Temporary files and folders of a write."""
-    return [path for path in folder.rglob("*") if onnxfile.UNFINISHED in str(path) or "tmp" in path.name]
+def test_broken_notification_sink_does_not_stop_the_wait(tmp_path, monkeypatch):
+    """As behind ``| head``."""
+    monkeypatch.setattr(cache, "SILENT_WAIT_SECONDS", 0.1)
+    notified = hold_lock(tmp_path / "model")
+
+    def sink(_):
+        notified.set()
+        raise BrokenPipeError
+
+    with notification_sink(sink), lock(tmp_path / "model"):
+        assert notified.is_set()
 
 
-def test_a_model_is_built_once(tmp_path):
-    """The second call returns the same untouched file."""
-    path = built_model(SPEC, FP32, tmp_path)
-    before = path.stat()
-    onnx.checker.check_model(onnx.load(path))
-    assert built_model(SPEC, FP32, tmp_path) == path
-    after = path.stat()
-    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    assert models(tmp_path) == [path]
-    assert not leftovers(tmp_path)
-
-
-def test_a_model_is_known_by_all_that_decides_its_content(tmp_path, monkeypatch):
-    """Size, seed, precision, opset, the builder's source and the onnx package each make another file."""
-    paths = [
-        built_model(SPEC, FP32, tmp_path),
-        built_model(SPEC, FP16, tmp_path),
-        built_model(replace(SPEC, seed=1), FP32, tmp_path),
-        built_model(replace(SPEC, size=(32, 64)), FP32, tmp_path),
-        built_model(replace(SPEC, opset=19), FP32, tmp_path),
-    ]
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "builder_fingerprint", lambda: "another builder")
-        paths.append(built_model(SPEC, FP32, tmp_path))
-    monkeypatch.setattr(onnx, "__version__", "0.0.0")
-    paths.append(built_model(SPEC, FP32, tmp_path))
-    assert len({path.parent for path in paths}) == len(paths)
-    assert models(tmp_path) == sorted(paths)
-
-
-def test_the_default_opset_by_name_is_the_same_model(tmp_path):
-    """A model does not depend on how it was asked for."""
-    opset = replace(SPEC, opset=store.DEFAULT_OPSET)
-    assert built_model(opset, FP32, tmp_path).parent == built_model(SPEC, FP32, tmp_path).parent
-
-
-def test_the_same_model_has_the_same_bytes_in_every_cache(tmp_path):
-    """A file is a function of its specification."""
-    one, two = (built_model(SPEC, FP32, tmp_path / name) for name in ("one", "two"))
-    assert one.read_bytes() == two.read_bytes()
-
-
-@pytest.mark.parametrize("spec", [replace(SPEC, variant=None), replace(SPEC, size=None)])
-def test_a_specification_of_a_file_is_refused(tmp_path, spec):
-    """Only variants are built."""
-    with pytest.raises(UsageError, match="a built model needs a variant and an image size"):
-        built_model(spec, FP32, tmp_path)
-
-
-class FailingWeights(SeededWeights):
-    """Fails in the middle: the header and some weights are on the disk by then."""
-
-    error: BaseException
-    left = 10
-
-    def __getitem__(self, name):
-        """Give ten tensors, then fail."""
-        self.left -= 1
-        if self.left < 0:
-            raise self.error
-        return super().__getitem__(name)
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (KeyboardInterrupt(), KeyboardInterrupt),
-        (MemoryError(), MemoryError),
-        (ModelError("overflow"), ModelError),
-        (OSError(28, "No space left on device"), CacheError),
-    ],
-    ids=["interrupt", "memory", "model", "disk"],
-)
-def test_an_interrupted_write_leaves_nothing_and_the_next_one_succeeds(tmp_path, monkeypatch, error, expected):
-    """No half model, no temporary file, no lock that is held."""
-    monkeypatch.setattr(FailingWeights, "error", error, raising=False)
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "SeededWeights", FailingWeights)
-        with pytest.raises(expected) as caught:
-            built_model(SPEC, FP32, tmp_path)
-    assert len(str(caught.value).splitlines()) <= 1
-    assert not models(tmp_path)
-    assert not leftovers(tmp_path)
-    assert built_model(SPEC, FP32, tmp_path).exists()
-
-
-def test_a_full_disk_is_told_with_a_cure(tmp_path, monkeypatch):
-    """The message names the model's file, the system's reason and the way out."""
-    monkeypatch.setattr(FailingWeights, "error", OSError(28, "No space left on device"), raising=False)
-    monkeypatch.setattr(store, "SeededWeights", FailingWeights)
-    with pytest.raises(CacheError, match=r"test_nfnet@32-fp32\.onnx: .*No space left on device -> .*--cache-dir"):
-        built_model(SPEC, FP32, tmp_path)
-
-
-def test_an_interrupted_write_with_a_data_file_leaves_nothing(tmp_path):
-    """A model with its weights beside it is two files: neither is there until both are whole."""
-    net, size = store._described(SPEC)
-    weights = FailingWeights(net.variant.name, 0)
-    weights.error = KeyboardInterrupt()
-    path = tmp_path / "model.onnx"
-    arguments = {"classes": net.classes, "name": "x", "beside": True}
-    with pytest.raises(KeyboardInterrupt):
-        write_model(store.build_graph(net, weights, size), path, FP32, **arguments)
-    assert not list(tmp_path.iterdir())
-    weights.left = 10**6
-    write_model(store.build_graph(net, weights, size), path, FP32, **arguments)
-    assert models(tmp_path) == [path, data_path(path)]
-    assert not leftovers(tmp_path)
-
-
-@pytest.mark.parametrize("mapped", [True, False])
-def test_a_model_whose_weights_were_lost_is_built_again(tmp_path, monkeypatch, mapped):
-    """Someone cleared the cache of its largest files, or a disk cut one."""
-    monkeypatch.setattr(store, "MAPPED_ABOVE", 0)
-    path = built_model(SPEC, FP32, tmp_path, mapped=mapped)
-    assert data_path(path).exists() == mapped
-    weights = data_path(path) if mapped else path
-    whole = weights.read_bytes()
-    for damage in (weights.unlink, lambda: weights.write_bytes(whole[:-100])):
-        damage()
-        assert built_model(SPEC, FP32, tmp_path, mapped=mapped) == path
-        assert weights.read_bytes() == whole
-
-
-def test_weights_lie_where_the_engine_wants_them(tmp_path, monkeypatch):
-    """The same network in one file and in two; a small one is one file for every engine."""
-    assert built_model(SPEC, FP32, tmp_path, mapped=True) == built_model(SPEC, FP32, tmp_path, mapped=False)
-    monkeypatch.setattr(store, "MAPPED_ABOVE", 0)
-    one, two = (built_model(SPEC, FP32, tmp_path, mapped=mapped) for mapped in (False, True))
-    assert not data_path(one).exists()
-    weights = [
-        {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
-        for path in (one, two)
-    ]
-    assert weights[0].keys() == weights[1].keys()
-    assert all(np.array_equal(array, weights[1][name]) for name, array in weights[0].items())
-
-
-CHILD = """
-    import sys, time
-    from dataclasses import replace
-    from pathlib import Path
-    from fixtures.nfnet import store
-    from fixtures.precisions import precision
-    from fixtures.records import ModelSpec
-
-    def slowly(graph, path, *args, **kwargs):
-        print("wrote", flush=True)
-        graph.parts[5] = replace(graph.parts[5], make=pause(graph.parts[5].make))
-        write(graph, path, *args, **kwargs)
-
-    def pause(make):
-        def paused():
-            time.sleep(float(sys.argv[2]))
-            return make()
-        return paused
-
-    write, store.write_model = store.write_model, slowly
-    print("ready", flush=True)
-    sys.stdin.readline()
-    path = store.built_model(ModelSpec(variant="test_nfnet", size=(32, 32)), precision("fp32"), Path(sys.argv[1]))
-    print(path, path.stat().st_ino, flush=True)
-"""
-
-
-def start(folder, pause):
-    """Start a process that builds a model and takes ``pause`` seconds in the middle of the file."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(CHILD), str(folder), str(pause)],
-        cwd=ROOT,
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+def test_pytest_capture_does_not_hide_the_wait_for_a_lock(runner, tmp_path):
+    """Nor in a run that passes."""
+    plugin = tmp_path / "waiting.py"
+    plugin.write_text(
+        "from pathlib import Path\nfrom fixtures import cache\nfrom tests.meta.held_lock import hold_lock\n"
+        f"place = Path({str(tmp_path / 'model')!r})\ncache.SILENT_WAIT_SECONDS = 0.1\n"
+        "def pytest_runtest_call(item):\n    notified, real = hold_lock(place), cache._sinks[-1]\n"
+        "    with cache.notification_sink(lambda text: (real(text), notified.set())), cache.lock(place):\n"
+        "        pass\n"
     )
-    assert child.stdout.readline() == "ready\n"
-    return child
+    done = runner.pytest("tests/meta/test_variants.py", "-k", "unknown", plugin=plugin)
+    assert done.code == 0, done.text
+    assert str(tmp_path / "model") in done.err
 
 
-def test_two_processes_build_a_model_once(tmp_path):
-    """Both want the same model at the same moment: one builds it, the other waits, both get the one file."""
-    children = [start(tmp_path, 0.5) for _ in range(2)]
-    for child in children:
-        child.stdin.write("go\n")
-        child.stdin.flush()
-    said = [child.communicate(timeout=30)[0].splitlines() for child in children]
-    assert [child.returncode for child in children] == [0, 0]
-    assert sorted(len(lines) for lines in said) == [1, 2]  # only one of them wrote
-    assert said[0][-1] == said[1][-1]
-    (path,) = models(tmp_path)
-    assert said[0][-1] == f"{path} {path.stat().st_ino}"
-    onnx.checker.check_model(onnx.load(path))
-    assert not leftovers(tmp_path)
+# ---- atomic writes, and names
 
 
-def test_a_process_killed_while_it_writes_does_no_harm(tmp_path):
-    """It could not clean up; the next one is not blocked, takes no half file, and removes what was left."""
-    child = start(tmp_path, 60)
-    child.stdin.write("go\n")
-    child.stdin.flush()
-    assert child.stdout.readline() == "wrote\n"
-    while not models(tmp_path):
-        assert child.poll() is None
-        time.sleep(0.01)
-    child.kill()
-    child.communicate()
-    assert leftovers(tmp_path)
-    path = built_model(SPEC, FP32, tmp_path)
-    onnx.checker.check_model(onnx.load(path))
-    assert models(tmp_path) == [path]
-    assert not leftovers(tmp_path)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_atomic_write_replaces_a_file_unless_it_fails(tmp_path, error):
+    """After an error the file is as before, and nothing else is left."""
+    path = tmp_path / "new" / "file"
+    with atomic_write(path) as file:
+        file.write(b"first")
+    with suppress(error), atomic_write(path) as file:
+        file.write(b"half")
+        raise error
+    assert path.read_bytes() == b"first"
+    assert list(path.parent.iterdir()) == [path]
 
 
-# ---- folders that are written at once, and their names
-
-
-def test_folders_written_at_once_do_not_mix(tmp_path):
-    """The one that stays is whole, and nothing is left beside it."""
+def test_folders_written_at_the_same_time_do_not_mix(tmp_path):
+    """The one that stays is complete, and nothing is left beside it."""
     target = tmp_path / "reports" / "report"
 
     def write(writer):
         for _ in range(20):
-            with whole_folder(target) as made:
+            with atomic_folder(target) as made:
                 for part in "abc":
                     (made / part).write_text(str(writer))
 
@@ -372,25 +216,182 @@ def test_folders_written_at_once_do_not_mix(tmp_path):
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_a_folder_takes_the_place_of_what_was_there(tmp_path):
-    """Of a fuller folder and of a file; one that was not filled to the end takes no place."""
+def test_atomic_folder_replaces_a_folder_or_a_file(tmp_path):
+    """Unless an error comes before the end."""
     target = tmp_path / "report"
     target.touch()
     for name in ("old", "new"):
-        with whole_folder(target) as made:
+        with atomic_folder(target) as made:
             (made / name).touch()
-    with suppress(ZeroDivisionError), whole_folder(target) as made:
+    with suppress(ZeroDivisionError), atomic_folder(target) as made:
         (made / "half").touch()
-        1 / 0  # noqa: B018
+        raise ZeroDivisionError
     assert [path.name for path in target.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_names_of_files_fit_file_systems(tmp_path):
+def test_file_names_fit_file_systems(tmp_path):
     """Short ones stay readable, long ones stay different."""
-    assert Case("migraphx:ref", SPEC, "fp16", 2).file_name == "migraphx_ref-test_nfnet@32-fp16-b2"
+    case = Case("migraphx:ref", ModelSpec("test_nfnet", size=(32, 32)), "fp16", 2)
+    assert case.file_name == "migraphx_ref-test_nfnet@32-fp16-b2"
     assert file_name("a/test.py::test_x[one two*'é]") == "a_test.py_test_x_one_two"
     long = [file_name("x" * 300 + end) for end in "ab"]
     assert len(set(long)) == 2
     assert {len(name) for name in long} == {LONGEST_NAME}
     (tmp_path / f"{long[0]}-block").mkdir()
+
+
+# ---- keys
+
+
+def test_key_depends_on_files_arrays_and_values(tmp_path):
+    """A file by its content, an array by values, type and shape, and both by their place in a sequence."""
+    path, ones = tmp_path / "model", np.ones((2, 2), np.float32)
+    path.write_bytes(b"one")
+    parts = [
+        (path, ones, "exact"),
+        (path, ones, "fp16"),
+        (path, ones * 2, "exact"),
+        (path, ones.astype(np.float64), "exact"),
+        (path, ones.reshape(4), "exact"),
+        (path, [ones, "exact"]),
+        (path, ones, ["exact"]),
+        (ones, "exact"),
+        ("one", ones, "exact"),
+    ]
+    keys = [digest(*row) for row in parts]
+    path.write_bytes(b"two")
+    keys.append(digest(*parts[0]))
+    assert len(set(keys)) == len(keys)
+    assert digest(Path(shutil.copy(path, tmp_path / "copy")), ones.copy(order="F"), "exact") == keys[-1]
+
+
+def test_changed_file_is_hashed_again(tmp_path):
+    """Also when its size and its time of modification are the same."""
+    path = tmp_path / "model"
+    path.write_bytes(b"weights")
+    before, status = file_sha256(path), path.stat()
+    path.write_bytes(b"WEIGHTS")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert file_sha256(path) != before
+
+
+def test_unchanged_file_is_hashed_once(tmp_path, monkeypatch):
+    """Once it is older than the resolution of the clock."""
+    path, reads = tmp_path / "model", []
+    path.write_bytes(b"weights")
+    monkeypatch.setattr(cache, "_sha256", lambda path: reads.append(path) or "hash")
+    for seconds, count in ((3600.0, 2), (-1.0, 3)):
+        monkeypatch.setattr(cache, "CLOCK_SECONDS", seconds)
+        assert [file_sha256(path) for _ in range(2)] == ["hash"] * 2
+        assert len(reads) == count
+
+
+def test_source_hash_covers_files_and_nested_folders(tmp_path):
+    """Python files only."""
+    (tmp_path / "package" / "deep").mkdir(parents=True)
+    hashes = []
+    for name in ("a.py", "package/b.py", "package/deep/c.py", "package/README.md"):
+        (tmp_path / name).write_text(name)
+        source_sha256.cache_clear()
+        hashes.append(source_sha256(tmp_path / "a.py", tmp_path / "package"))
+    assert len(set(hashes)) == 3
+    assert hashes[2] == hashes[3]
+
+
+# ---- memoized results
+
+
+def results(folder, value=1.0, key=("key",), **options):
+    """The memoized array of ``key``, and whether it was computed now."""
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"y": np.full(3, value), "text": np.array("ü")}
+
+    return memoize(folder, key, compute, **options)["y"].tolist(), bool(calls)
+
+
+def test_second_result_is_read(tmp_path):
+    """The arrays of the first call; another key has arrays of its own."""
+    assert results(tmp_path / "new") == ([1.0] * 3, True)
+    assert results(tmp_path / "new", 2.0) == ([1.0] * 3, False)
+    assert results(tmp_path / "new", 2.0, key=("other",)) == ([2.0] * 3, True)
+
+
+def test_incomplete_result_is_not_written(tmp_path):
+    """It is returned, and computed again."""
+    assert results(tmp_path, complete=lambda: False) == ([1.0] * 3, True)
+    assert results(tmp_path, 2.0) == ([2.0] * 3, True)
+
+
+@pytest.mark.parametrize("damage", ["empty", "short", "truncated", "bit", "beginning", "folder"])
+def test_damaged_result_is_computed_again(tmp_path, damage):
+    """Wherever the damage is; only a folder in its place stays."""
+    results(tmp_path)
+    (path,) = tmp_path.iterdir()
+    data = path.read_bytes()
+    middle = len(data) // 2
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    else:
+        flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+        damaged = {"empty": b"", "short": data[:8], "truncated": data[:-1], "bit": flipped, "beginning": data[40:]}
+        path.write_bytes(damaged[damage])
+    assert results(tmp_path, 2.0) == ([2.0] * 3, True)
+    assert results(tmp_path, 3.0) == (([3.0] * 3, True) if damage == "folder" else ([2.0] * 3, False))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_result_is_not_unpickled(tmp_path):
+    """An array of objects is an error, not code that runs."""
+    memoize(tmp_path, ("key",), lambda: {"y": np.array([object], dtype=object)})
+    with pytest.raises(ValueError, match="pickle"):
+        memoize(tmp_path, ("key",), dict)
+
+
+def test_folder_that_cannot_be_written_costs_time_only(tmp_path):
+    """A file is in its place."""
+    (tmp_path / "file").touch()
+    assert results(tmp_path / "file") == results(tmp_path / "file") == ([1.0] * 3, True)
+
+
+def test_full_disk_leaves_no_result(tmp_path):
+    """The result is returned, and no temporary file is left."""
+    code = (
+        "import resource, signal, sys\nimport numpy as np\nfrom pathlib import Path\n"
+        "from fixtures.cache import memoize\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "print(memoize(Path(sys.argv[1]), ('key',), lambda: {'y': np.ones(10**5)})['y'].sum())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "100000.0\n", done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_results_are_evicted_at_the_first_write_of_a_process(tmp_path, monkeypatch):
+    """Reading counts as use."""
+    for age, key in enumerate("abc", 1):
+        results(tmp_path, key=(key,))
+        os.utime(tmp_path / digest(key), (age, age))
+    assert results(tmp_path, key=("a",))[1] is False
+    monkeypatch.setattr(cache, "MEMO_BYTES", 2.5 * (tmp_path / digest("a")).stat().st_size)
+    cache._evict_once.cache_clear()
+    results(tmp_path, key=("d",))
+    assert {path.name for path in tmp_path.iterdir()} == {digest(key) for key in "ad"}
+
+
+# ---- eviction
+
+
+def test_eviction_removes_files_and_folders_but_no_locks(tmp_path):
+    """A folder has the size of its files: also one that a killed process left behind."""
+    (tmp_path / "b.tmp").mkdir()
+    for name in ("a", "a.lock", "b.tmp/program"):
+        (tmp_path / name).write_bytes(bytes(100_000))
+    evict(tmp_path, 250_000)
+    assert len(list(tmp_path.iterdir())) == 3
+    evict(tmp_path, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.lock"]

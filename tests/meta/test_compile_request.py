@@ -1,4 +1,4 @@
-"""What decides a kept program: everything that is asked for, the model with its weights, and the suite's own code."""
+"""Everything that decides a program is part of its cache key."""
 
 import shutil
 from dataclasses import replace
@@ -7,26 +7,19 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import external_data_helper
 
 from fixtures import engines
+from fixtures.cache import source_sha256
 from fixtures.errors import CacheError, ModelError
-from fixtures.programs import request as ordering
-from fixtures.programs.programs import Programs
+from fixtures.programs.request import SOURCES
 from fixtures.records import EngineOptions
-from tests.meta.keeping import keeping, order
+from tests.meta.caching_engine import CachingEngine, compile_request, flip_bit, source_of
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """For the model."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def wanted(cache):
-    """One program."""
-    return order(keeping(), cache)
+def models(tmp_path_factory):
+    """Cache folder of the model."""
+    return tmp_path_factory.mktemp("models")
 
 
 CHANGES = {
@@ -38,72 +31,40 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_what_is_asked_decides(wanted, cache, name):
-    """Each by its own fact; nothing else moves."""
-    one, other = wanted.facts(), order(keeping(), cache, **CHANGES[name]).facts()
-    assert [key for key in one if one[key] != other[key]] == [name]
+def test_each_argument_of_prepare_is_one_fact(models, name):
+    """Nothing else changes with it."""
+    facts, others = (compile_request(CachingEngine(), models, **changes).facts() for changes in ({}, CHANGES[name]))
+    assert [key for key in facts if facts[key] != others[key]] == [name]
 
 
-@pytest.mark.parametrize(
-    "other", [np.full((1, 3, 32, 32), 2, np.float32), np.ones((1, 3, 32, 32)), np.ones((2, 3, 32, 16), np.float32)]
-)
-def test_calibration_counts_by_content_type_and_shape(cache, other):
-    """The same images are the same."""
-    keys = [
-        order(keeping(), cache, calibration=(images,)).facts()["calibration"]
-        for images in (*CHANGES["calibration"]["calibration"], np.ones((1, 3, 32, 32), np.float32), other)
-    ]
-    assert keys[0] == keys[1] != keys[2]
-
-
-def test_the_model_counts_with_the_files_beside_it(wanted, tmp_path):
-    """A weight changes in the file, or in one beside it; where the file lies does not count."""
-    moved = replace(wanted, model=Path(shutil.copy(wanted.model, tmp_path / "moved.onnx")))
-    assert moved.facts() == wanted.facts()
-    model = onnx.load(wanted.model)
-    outside = tmp_path / "outside" / "model.onnx"
-    outside.parent.mkdir()
-    onnx.save(model, outside, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    beside = replace(wanted, model=outside)
+def test_model_counts_by_the_content_of_its_files(models, tmp_path):
+    """Its place does not count; a changed weight does, also in a file beside the model."""
+    request = compile_request(CachingEngine(), models)
+    moved = replace(request, model=Path(shutil.copy(request.model, tmp_path / "moved.onnx")))
+    assert moved.facts() == request.facts()
+    model = onnx.load(request.model)
+    beside = replace(request, model=tmp_path / "beside.onnx")
+    onnx.save(model, beside.model, save_as_external_data=True, location="weights.bin", size_threshold=0)
     before = beside.facts()["model"]
     assert before.count(",") == 1
-    weights = outside.with_name("weights.bin")
-    weights.write_bytes(bytes([weights.read_bytes()[0] ^ 1]) + weights.read_bytes()[1:])
+    flip_bit(tmp_path / "weights.bin")
     assert beside.facts()["model"] != before
-    external_data_helper.load_external_data_for_model(model, str(outside.parent))
-    model.graph.initializer[0].raw_data = bytes(len(model.graph.initializer[0].raw_data))
-    onnx.save(model, moved.model)
-    assert moved.facts()["model"] != wanted.facts()["model"]
-
-
-def test_the_suites_own_code_counts(wanted, monkeypatch, tmp_path):
-    """What it let pass once is not let pass for ever."""
-    before = ordering._fingerprint()
-    shutil.copytree(Path(engines.__file__).parent, tmp_path / "engines")
-    monkeypatch.setattr(engines, "__file__", str(tmp_path / "engines" / "__init__.py"))
-    assert ordering._fingerprint.__wrapped__() == before == wanted.facts()["suite"]
-    (tmp_path / "engines" / "registry.py").write_text("changed")
-    assert ordering._fingerprint.__wrapped__() != before
-
-
-def test_a_model_that_cannot_be_read_is_the_models_error(wanted, tmp_path):
-    """As if nothing was ever kept."""
-    with pytest.raises(ModelError, match=r"gone\.onnx: no such model file"):
-        Programs(tmp_path / "programs").program(replace(wanted, model=tmp_path / "gone.onnx"))
-
-
-def test_a_weight_file_that_is_gone_is_told(wanted, tmp_path):
-    """By its name."""
-    outside = tmp_path / "model.onnx"
-    onnx.save(onnx.load(wanted.model), outside, save_as_external_data=True, location="weights.bin", size_threshold=0)
     (tmp_path / "weights.bin").unlink()
     with pytest.raises(CacheError, match=r"weights\.bin: the model cannot be read: No such file"):
-        replace(wanted, model=outside).facts()
+        beside.facts()
 
 
-def test_a_program_is_of_any_batch_where_the_engine_takes_any(cache):
-    """One program, and its calibration counts image by image."""
-    images = np.ones((4, 3, 32, 32), np.float32)
-    one = order(keeping(), cache, calibration=(images[:2], images[2:]))
-    other = order(keeping(), cache, calibration=(images,), shape=(4, 3, 32, 32))
-    assert one.facts() == other.facts()
+def test_code_of_engines_counts_in_every_folder(tmp_path):
+    """A program that an older version of a check accepted is checked again."""
+    copy = Path(shutil.copytree(Path(engines.__file__).parent, tmp_path / "engines"))
+    assert source_sha256(copy, *SOURCES[1:]) == source_sha256(*SOURCES)
+    (copy / "migraphx" / "precision_check.py").write_text("changed")
+    source_sha256.cache_clear()
+    assert source_sha256(copy, *SOURCES[1:]) != source_sha256(*SOURCES)
+
+
+def test_invalid_model_is_a_model_error(models, tmp_path):
+    """As without a cache."""
+    request = replace(compile_request(CachingEngine(), models), model=tmp_path / "gone.onnx")
+    with pytest.raises(ModelError, match=r"gone\.onnx: no such model file"):
+        source_of(request, tmp_path)

@@ -1,9 +1,5 @@
 """Float64 reference and noise floors of a model: near the errors of real engines, and memoized on disk by content."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
@@ -11,16 +7,13 @@ from onnx import TensorProto, helper, numpy_helper, save
 from fixtures.onnx_file import inspect
 from fixtures.precisions import Rounding, precision
 from fixtures.records import Case, EngineOptions, ModelSpec
-from fixtures.reference import kept as keeping
 from fixtures.reference.arithmetic import alternatives, arithmetic
 from fixtures.reference.distance import relative_errors
 from fixtures.reference.float64 import Float64Reference
-from fixtures.reference.kept import kept, key_of
 from fixtures.run.compare import attribute, judge_outputs
 from fixtures.verdict.attribution import NEITHER
 from fixtures.verdict.verdict import ERROR
 
-ROOT = Path(__file__).parents[2]
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
 
 
@@ -176,78 +169,3 @@ def test_input_rounding_error_tells_cancellation_from_a_stable_network(tmp_path,
     assert float64.input_rounding_error(np.full((1, 1, 2, 2), 1.00001)) > 1e-3
     assert float64.input_rounding_error(np.full((1, 1, 2, 2), 3.0)) < 1e-6
     assert context.tolerances.float64(SPEC).input_rounding_error(context.model_store.images(SPEC, 1)) < 1e-6
-
-
-def test_results_are_computed_once(tmp_path):
-    """The second time they come from disk, the same bits."""
-    calls = []
-
-    def compute():
-        calls.append(1)
-        return {"logits": np.array([[1 / 3, np.nan]])}
-
-    first, second = (kept(tmp_path, "key", compute) for _ in range(2))
-    assert len(calls) == 1
-    assert np.array_equal(first["logits"], second["logits"], equal_nan=True)
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"something else"])
-def test_a_damaged_result_is_computed_again(tmp_path, content):
-    """It is only a copy."""
-    (tmp_path / "truth").mkdir()
-    (tmp_path / "truth" / "key.npz").write_bytes(content)
-    assert kept(tmp_path, "key", lambda: {"y": np.ones(1)})["y"] == 1
-    assert kept(tmp_path, "key", lambda: {"y": np.zeros(1)})["y"] == 1
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch, error):
-    """Neither a result nor half a file."""
-
-    def interrupted(file, **_):
-        file.write(b"half")
-        raise error
-
-    monkeypatch.setattr(keeping.np, "savez", interrupted)
-    with pytest.raises(error):
-        kept(tmp_path, "key", lambda: {"y": np.ones(1)})
-    assert not list((tmp_path / "truth").iterdir())
-
-
-def test_a_result_that_cannot_be_kept_is_not_lost(tmp_path):
-    """It took minutes; only the next one takes them again."""
-    (tmp_path / "truth").touch()
-    for value in (1, 2):
-        assert kept(tmp_path, "key", lambda value=value: {"y": np.full(1, value)})["y"] == value
-
-
-def test_a_full_disk_loses_no_result(tmp_path):
-    """Nor does it leave half a file."""
-    code = (
-        "import resource, signal, sys\nimport numpy as np\nfrom pathlib import Path\n"
-        "from fixtures.reference.kept import kept\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-        "print(kept(Path(sys.argv[1]), 'key', lambda: {'y': np.ones(10**5)})['y'].sum())\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout == "100000.0\n", done.stderr
-    assert not list((tmp_path / "truth").iterdir())
-
-
-def test_a_key_depends_on_everything(tmp_path):
-    """File, numbers, their type and shape, words."""
-    path = tmp_path / "model"
-    path.write_bytes(b"one")
-    ones = np.ones((2, 2), np.float32)
-    keys = [
-        key_of([path], [ones], "exact"),
-        key_of([path], [ones], "fp16"),
-        key_of([path], [ones * 2], "exact"),
-        key_of([path], [ones.astype(np.float64)], "exact"),
-        key_of([path], [ones.reshape(4)], "exact"),
-        key_of([], [ones], "exact"),
-    ]
-    path.write_bytes(b"another")
-    keys.append(key_of([path], [ones], "exact"))
-    assert len(set(keys)) == len(keys)
-    assert key_of([path], [ones], "exact") == keys[-1]

@@ -1,4 +1,4 @@
-"""What decides a program of MIGraphX besides what is asked: its libraries, the machine, the settings."""
+"""Facts that identify a MIGraphX installation in the key of a cached program."""
 
 import os
 
@@ -8,31 +8,35 @@ from fixtures.engines.migraphx import engine as migraphx_engine
 from fixtures.engines.migraphx.identity import libraries, surroundings
 from fixtures.errors import CacheError, EngineUnavailable
 from fixtures.plugin.policy import absent
-from tests.meta.keeping import order
+from tests.meta.caching_engine import compile_request
 
 NODE = "sys/class/kfd/kfd/topology/nodes/1/properties"
 PROPERTIES = "gfx_target_version 90402\nvendor_id 4098\ndevice_id 29857\nsimd_count 1216\nnum_xcc 8\n"
-LOADED = (
-    "libmigraphx_c.so.3",
-    "libmigraphx.so.2",
-    "libmigraphx_ref.so.2",
-    "libmigraphx_gpu.so.2",
-    "libm.so.6",
+BINDING = "libmigraphx_c.so.3"
+FILES = (
+    BINDING,
     "libMIOpen.so.1",
+    "libamd_comgr.so.3",
+    "libdnnl.so.3",
     "libother.so",
+    "migraphx.txt",
+    "migraphx/lib/libmigraphx.so.2",
+    "migraphx/lib/libmigraphx_ref.so.2",
+    "migraphx/lib/libmigraphx_gpu.so.2",
+    "migraphx/lib/libmigraphx_device.so.2",
 )
 
 
 @pytest.fixture
-def maps(tmp_path):
-    """What the kernel says is mapped: libraries, and memory of no file."""
-    for name in (*LOADED, "libamd_comgr.so.3"):
-        (tmp_path / name).write_text(name)
-        os.utime(tmp_path / name, ns=(0, 0))
-    lines = [f"7f00-7f01 r-xp 00000000 08:01 42    {tmp_path / name}\n" for name in (*LOADED, *LOADED)]
-    path = tmp_path / "maps"
-    path.write_text("".join([*lines, "7f02-7f03 rw-p 00000000 00:00 0 \n", "7f04-7f05 rw-p 00000000 00:00 0 [heap]\n"]))
-    return path
+def installation(tmp_path):
+    """MIGraphX as Debian installs it, with a link to a library."""
+    for name in FILES:
+        path = tmp_path / "lib" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+        os.utime(path, ns=(0, 0))
+    (tmp_path / "lib" / "libmigraphx_c.so").symlink_to(BINDING)
+    return tmp_path / "lib"
 
 
 @pytest.fixture
@@ -51,100 +55,100 @@ def machine(tmp_path):
     return tmp_path
 
 
+def files_in(fact):
+    """Names of the files that a fact lists."""
+    return [part.split()[0] for part in fact.split(", ") if part]
+
+
 @pytest.mark.parametrize(
     ("target", "own", "companions"),
     [
-        ("ref", "libmigraphx_ref.so.2", "libm.so.6"),
-        ("gpu", "libmigraphx_gpu.so.2", "libMIOpen.so.1 libamd_comgr.so.3 libm.so.6"),
-        ("cpu", "", "libm.so.6"),
+        ("ref", ["libmigraphx_ref.so.2"], []),
+        ("gpu", ["libmigraphx_device.so.2", "libmigraphx_gpu.so.2"], ["libMIOpen.so.1", "libamd_comgr.so.3"]),
+        ("cpu", [], ["libdnnl.so.3"]),
     ],
 )
-def test_a_target_has_libraries_of_its_own(maps, target, own, companions):
-    """Another target's parts do not count, nor does what is no part of it; the compiler does before it is loaded."""
-    facts = libraries(target, maps)
-    assert [part.split()[0] for part in facts["libraries"].split(", ")] == [
-        "libmigraphx.so.2",
-        "libmigraphx_c.so.3",
-        *own.split(),
-    ]
-    assert [part.split()[0] for part in facts["companions"].split(", ")] == companions.split()
+def test_target_has_its_own_libraries(installation, target, own, companions):
+    """Libraries of other targets and other software do not count."""
+    facts = libraries(installation / BINDING, target)
+    assert sorted(files_in(facts["libraries"])) == sorted(["libmigraphx.so.2", BINDING, *own])
+    assert sorted(files_in(facts["companions"])) == sorted(companions)
 
 
-def test_libraries_count_by_content_companions_by_size_and_time(maps):
-    """A build of the same size and time is another build."""
-    before = libraries("gpu", maps)
-    library, companion = maps.with_name("libmigraphx.so.2"), maps.with_name("libMIOpen.so.1")
-    library.write_text("libmigraphx.so.3")
-    os.utime(library, ns=(1, 1))
+def test_libraries_count_by_content_and_companions_by_size_and_time(installation):
+    """Another build may have the same size and time."""
+    before = libraries(installation / BINDING, "gpu")
+    library, companion = installation / "migraphx/lib/libmigraphx.so.2", installation / "libMIOpen.so.1"
+    library.write_text(library.read_text().upper())
+    os.utime(library, ns=(0, 0))
     os.utime(companion, ns=(1, 1))
-    after = libraries("gpu", maps)
+    after = libraries(installation / BINDING, "gpu")
     assert before["libraries"] != after["libraries"]
     assert before["companions"] != after["companions"]
 
 
-def test_a_migraphx_that_is_not_told_is_an_error(maps):
-    """Nothing is mapped, a library was replaced on the disk, or the kernel is another one."""
-    library = maps.with_name("libmigraphx.so.2")
+def test_missing_or_unreadable_library_is_an_error(installation):
+    """Without its hash a program of another build could be loaded."""
+    library = installation / "migraphx/lib/libmigraphx.so.2"
     library.unlink()
-    with pytest.raises(CacheError, match="the libraries of MIGraphX cannot be read: No such file or directory"):
-        libraries("ref", maps)
-    maps.write_text("")
-    with pytest.raises(CacheError, match="the kernel does not tell which MIGraphX is loaded"):
-        libraries("ref", maps)
-    maps.unlink()
-    with pytest.raises(CacheError, match="the libraries of MIGraphX cannot be read: No such file or directory"):
-        libraries("ref", maps)
+    with pytest.raises(CacheError, match=r"libmigraphx\.so was not found"):
+        libraries(installation / BINDING, "ref")
+    library.mkdir()
+    with pytest.raises(CacheError, match="Is a directory"):
+        libraries(installation / BINDING, "ref")
 
 
-def test_the_gpu_counts_where_it_compiles(machine):
-    """Architecture, units, driver and ROCm; for other targets the processor is enough."""
+def test_gpu_counts_for_the_gpu_target_only(machine):
+    """Architecture, units, driver and ROCm; the processor counts for every target."""
     facts = surroundings("gpu", machine, {})
+    of_processor = surroundings("ref", machine, {})
+    assert of_processor["processor"] == "AMD EPYC 9654"
+    assert of_processor["libc"]
     assert facts == {
-        "processor": "AMD EPYC 9654",
-        "settings": "",
+        **of_processor,
         "gpus": "gfx942 4098 29857 1216 ? 8 ? ?",
         "driver": "6.8.5",
         "rocm": "6.4.0-1",
     }
-    assert surroundings("ref", machine, {}) == {"processor": "AMD EPYC 9654", "settings": ""}
     (machine / NODE).write_text(PROPERTIES.replace("90402", "90500"))
     assert surroundings("gpu", machine, {})["gpus"].startswith("gfx950 ")
 
 
-def test_a_gpu_that_is_not_told_is_an_error(tmp_path):
-    """A program of one architecture must not reach another."""
-    with pytest.raises(CacheError, match="the kernel does not tell which GPU this is"):
+def test_unknown_gpu_is_an_error(tmp_path):
+    """A program of one architecture must not run on another."""
+    with pytest.raises(CacheError, match="GPU"):
         surroundings("gpu", tmp_path, {})
 
 
-def test_settings_count_with_the_files_they_name(tmp_path):
-    """Whole families of variables; others do not."""
+def test_environment_variables_count_with_the_files_they_name(tmp_path):
+    """By prefix; other variables do not count."""
     tuned = tmp_path / "tuned.json"
     tuned.write_text("{}")
-    settings = {"MIGRAPHX_PROBLEM_CACHE": str(tuned), "HSA_OVERRIDE_GFX_VERSION": "9.4.2", "LANG": "C"}
-    before = surroundings("ref", tmp_path, settings)["settings"]
+    environment = {"MIGRAPHX_PROBLEM_CACHE": str(tuned), "HSA_OVERRIDE_GFX_VERSION": "9.4.2", "LANG": "C"}
+    before = surroundings("ref", tmp_path, environment)["variables"]
     assert before.startswith("HSA_OVERRIDE_GFX_VERSION=9.4.2, MIGRAPHX_PROBLEM_CACHE=")
     assert "LANG" not in before
     tuned.write_text("{ }")
-    assert surroundings("ref", tmp_path, settings)["settings"] != before
+    assert surroundings("ref", tmp_path, environment)["variables"] != before
     for value in ("x" * 5000, "a\nb", ""):
-        assert surroundings("ref", tmp_path, {"MIGRAPHX_X": value})["settings"] == f"MIGRAPHX_X={value}"
+        assert surroundings("ref", tmp_path, {"MIGRAPHX_X": value})["variables"] == f"MIGRAPHX_X={value}"
 
 
 @pytest.mark.migraphx
-def test_the_real_one_says_what_it_is(pytestconfig, tmp_path, monkeypatch):
-    """The same before and after a compilation; a variable of its own changes it."""
+def test_identity_of_an_installed_migraphx_is_stable(pytestconfig, tmp_path, monkeypatch):
+    """A compilation does not change it, a variable of MIGraphX does."""
     try:
         engine = migraphx_engine.open_engine("ref", pytestconfig.option.migraphx)
     except EngineUnavailable as error:
         absent(pytestconfig, "migraphx:ref", error)
-    wanted = order(engine, tmp_path)
-    before = engine.identity(wanted.options)
-    assert {"libmigraphx_c", "libmigraphx_ref"} <= {part.split(".")[0] for part in before["libraries"].split(", ")}
-    assert "libm.so" in before["companions"]
+    request = compile_request(engine, tmp_path)
+    before = engine.identity(request.options)
+    assert {"libmigraphx_c", "libmigraphx", "libmigraphx_ref"} <= {
+        name.split(".")[0] for name in files_in(before["libraries"])
+    }
     assert (before["engine"], before["version"]) == ("migraphx:ref", engine.version)
-    wanted.compiled().close()
-    assert engine.identity(wanted.options) == before
+    request.compile().close()
+    assert engine.identity(request.options) == before
     monkeypatch.setenv("MIGRAPHX_DISABLE_POINTWISE_FUSION", "1")
-    after = engine.identity(wanted.options)
-    assert [name for name in before if before[name] != after[name]] == ["settings"]
+    after = engine.identity(request.options)
+    assert [name for name in before if before[name] != after[name]] == ["variables"]

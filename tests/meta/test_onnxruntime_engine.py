@@ -77,7 +77,6 @@ def test_the_reference_engine_opens(engine):
     """It has the name it was asked for and the version of the package, and gives the same bits each time."""
     assert (engine.name, engine.version) == ("onnxruntime:cpu", onnxruntime.__version__)
     assert engine.deterministic
-    assert not engine.static_batch
 
 
 @pytest.mark.parametrize("name", ["onnxruntime:dml", "onnxruntime:coreml"])

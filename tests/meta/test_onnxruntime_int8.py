@@ -12,7 +12,7 @@ from onnxruntime import quantization
 from fixtures.accuracy.calibration import SYNTHETIC
 from fixtures.engines.onnxruntime import int8 as onnxruntime_int8
 from fixtures.engines.onnxruntime.engine import PROVIDER_OPTIONS, OnnxRuntimeEngine, open_engine
-from fixtures.engines.onnxruntime.int8 import quantised, quantised_products
+from fixtures.engines.onnxruntime.int8 import memoized_quantised, quantised, quantised_products
 from fixtures.errors import CompileError, EvaluationError, RequestNotHonouredError
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference.arithmetic import arithmetic
@@ -163,3 +163,17 @@ def test_cuda_computes_tf32_where_it_is_asked_for_only():
     """Its default is on, which would pass for fp32."""
     assert PROVIDER_OPTIONS["CUDAExecutionProvider", ""] == {"use_tf32": "0"}
     assert PROVIDER_OPTIONS["CUDAExecutionProvider", "tf32"] == {"use_tf32": "1"}
+
+
+def test_quantised_model_is_memoized_for_any_batch(context, monkeypatch, tmp_path):
+    """The same images in other batches are the same; others have a model of their own."""
+    model, images = context.model_store.onnx_file(SPEC).path, context.program_pool.calibration(CASE)
+    quantise = Mock(wraps=quantised)
+    monkeypatch.setattr(onnxruntime_int8, "quantised", quantise)
+    single = [image[None] for batch in images for image in batch]
+    first, second = (memoized_quantised(model, row, tmp_path) for row in (images, single))
+    assert first == second
+    assert quantise.call_count == 1
+    assert memoized_quantised(model, [2 * batch for batch in images], tmp_path) != first
+    assert memoized_quantised(model, images, None) == first
+    assert quantise.call_count == 3

@@ -105,11 +105,11 @@ def test_a_session_waits_until_the_device_is_free(runner, tmp_path, words):
     plugin = tmp_path / "measuring.py"
     plugin.write_text(
         "from fixtures import cache\nfrom fixtures.benchmark.exclusive import _folder\n"
-        "from tests.meta.test_cache_locks import busy\ncache.SILENT_SECONDS = 0.1\n"
+        "from tests.meta.held_lock import hold_lock\ncache.SILENT_WAIT_SECONDS = 0.1\n"
         "def pytest_runtest_call(item):\n"
         "    if 'b1' not in item.nodeid: return\n"
-        "    told, real = busy(_folder() / 'cpu'), cache._tellers[-1]\n"
-        "    cache._tellers.append(lambda text: (real(text), told.set()))\n"
+        "    told, real = hold_lock(_folder() / 'cpu'), cache._sinks[-1]\n"
+        "    cache._sinks.append(lambda text: (real(text), told.set()))\n"
     )
     report = tmp_path / "report.xml"
     words = (f"tests/performance/{words[0]}", *words[1:], "--speed-seconds", "0.5", f"--junit-xml={report}")

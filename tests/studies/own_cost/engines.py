@@ -19,7 +19,7 @@ from fixtures.cache import cache_folder
 from fixtures.engines.registry import REFERENCE, engine_info, open_engine
 from fixtures.inputs import synthetic_images
 from fixtures.nfnet.store import model_multiply_adds
-from fixtures.programs.programs import KEPT, LOADED, Programs
+from fixtures.programs.program_cache import COMPILED, LOADED, ProgramCache
 from fixtures.programs.request import CompileRequest
 from fixtures.records import EngineOptions, ModelSpec
 
@@ -45,7 +45,7 @@ def _both(options, name, limit, what):
     files = {OURS: our_model(options.variant, options.image_size, mapped=engine.maps_weights), **files}
     shape = (1, 3, options.image_size, options.image_size)
     orders = {side: CompileRequest(engine, path, shape, "fp32", EngineOptions()) for side, path in files.items()}
-    ways = {side: order.compiled for side, order in orders.items()} | _other_ways(orders[OURS], name)
+    ways = {side: order.compile for side, order in orders.items()} | _other_ways(orders[OURS], name)
     found = in_turns({side: _making(had) for side, had in ways.items()}, options.rounds)
     exported = [side for side in files if side != OURS]
     holds = [
@@ -73,13 +73,14 @@ def _both(options, name, limit, what):
 
 def _other_ways(order, name):
     """Ours as it is had the second time, where it is kept; and without what takes ONNX Runtime longest."""
-    programs, ways = Programs.of_cache(cache_folder()), {}
-    kept = programs.program(order)
-    kept.program.close()
-    if kept.how in {KEPT, LOADED}:
-        ways[AGAIN] = lambda: programs.program(order).program
+    programs, ways = ProgramCache(cache_folder()), {}
+    if engine_info(name).caches_programs:
+        program, source = programs.load_or_compile(order)
+        program.close()
+        if source in {COMPILED, LOADED}:
+            ways[AGAIN] = lambda: programs.load_or_compile(order).program
     if name == REFERENCE:
-        ways[PLAIN] = replace(order, options=EngineOptions(graph_optimization="extended")).compiled
+        ways[PLAIN] = replace(order, options=EngineOptions(graph_optimization="extended")).compile
     return ways
 
 

@@ -25,7 +25,7 @@ def ours(variant, size, weights, folder):
     from fixtures.records import ModelSpec  # noqa: PLC0415
 
     spec = ModelSpec(variant, None, (size, size), weights=weights.name, weights_path=weights)
-    content_hash(weights, folder)
+    content_hash(weights)
     return lambda: built_model(spec, precision("fp32"), folder)
 
 

@@ -1,0 +1,62 @@
+"""An engine whose programs are cached on machines without MIGraphX, and helpers for its programs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import onnxruntime
+
+from fixtures.engines.onnxruntime.engine import OnnxRuntimeEngine
+from fixtures.inputs import synthetic_images
+from fixtures.nfnet.store import built_model
+from fixtures.precisions import precision
+from fixtures.programs.program_cache import ProgramCache
+from fixtures.programs.request import CompileRequest
+from fixtures.records import EngineOptions, ModelSpec
+
+SPEC = ModelSpec("test_nfnet", None, (32, 32), 3)
+SHAPE = (1, 3, 32, 32)
+
+
+class CachingEngine(OnnxRuntimeEngine):
+    """ONNX Runtime that saves a program as the ONNX file it was made from."""
+
+    def __init__(self, *_):
+        super().__init__(onnxruntime, "cpu", "CPUExecutionProvider")
+
+    def prepare(self, model, **arguments):
+        """Compile a program with a ``save`` of its own."""
+        program = super().prepare(model, **arguments)
+        program.save = lambda path: path.write_bytes(Path(model).read_bytes())
+        return program
+
+    def load(self, saved, _, **arguments):
+        """Read the file that ``save`` wrote."""
+        program = super().prepare(saved, shape=SHAPE, **arguments)
+        program.costs = replace(program.costs, compile_seconds=None, load_seconds=program.costs.compile_seconds)
+        program.facts["loaded_from"] = str(saved)
+        return program
+
+
+def compile_request(engine, cache, **changes):
+    """A request for a small network at batch 1 in fp32."""
+    arguments = {"shape": SHAPE, "precision": "fp32", "options": EngineOptions(), "calibration": ()}
+    return CompileRequest(engine, built_model(SPEC, precision("fp32"), cache), **{**arguments, **changes})
+
+
+def source_of(request, cache, **settings):
+    """Where the program of a request comes from."""
+    program, source = ProgramCache(cache, **settings).load_or_compile(request)
+    program.close()
+    return source
+
+
+def logits(program):
+    """The program's logits for one image."""
+    return program.run({"inputs": synthetic_images("programs", SHAPE)})["logits"]
+
+
+def flip_bit(path):
+    """Flip one bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)

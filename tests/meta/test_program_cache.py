@@ -1,0 +1,361 @@
+"""Cached programs give the same bits, belong to their request, and are compiled again where they do not.
+
+On an engine made of ONNX Runtime, and on MIGraphX where it is installed.
+"""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fixtures.cache import file_sha256
+from fixtures.engines.migraphx import engine as migraphx_engine
+from fixtures.errors import CacheError, CompileError, EngineUnavailable
+from fixtures.nfnet.store import built_model
+from fixtures.plugin.policy import absent
+from fixtures.precisions import precision
+from fixtures.programs.entry import PROGRAM, RECORD, read_record, write_record
+from fixtures.programs.program_cache import COMPILED, LOADED, NOT_CACHED, ProgramCache
+from fixtures.records import EngineOptions
+from tests.meta.caching_engine import SPEC, CachingEngine, compile_request, flip_bit, logits, source_of
+from tests.meta.ordinary import ordinary_user
+
+ROOT = Path(__file__).parents[2]
+RECOMPILED = f"{COMPILED}; the cached one was not used: "
+OTHER_OPTIONS = EngineOptions(fast_math=True)
+
+
+@pytest.fixture(scope="module", params=["onnxruntime:cpu", pytest.param("migraphx:ref", marks=pytest.mark.migraphx)])
+def engine(request, pytestconfig):
+    """Each engine whose programs can be cached here."""
+    if request.param == "onnxruntime:cpu":
+        return CachingEngine()
+    try:
+        return migraphx_engine.open_engine("ref", pytestconfig.option.migraphx)
+    except EngineUnavailable as error:
+        absent(pytestconfig, request.param, error)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Cache folder of the model."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture
+def request_(engine, models):
+    """A request for one program."""
+    return compile_request(engine, models)
+
+
+@pytest.fixture(scope="module")
+def expected(engine, models):
+    """Logits of the program when it is compiled."""
+    return logits(compile_request(engine, models).compile())
+
+
+@pytest.fixture
+def entry(request_, tmp_path):
+    """The folder of that program in the cache, written."""
+    cache = ProgramCache(tmp_path)
+    cache.load_or_compile(request_).program.close()
+    return cache.entry(request_.facts())
+
+
+def names(cache):
+    """Names in the folder of programs, locks left out."""
+    return sorted(path.name for path in ProgramCache(cache).folder.iterdir() if path.suffix != ".lock")
+
+
+def forge(entry, request, save=lambda _: None, **changes):
+    """Replace the program and fields of its record; all checksums are right."""
+    record = replace(read_record(entry, request.facts()), **changes)
+    save(entry / PROGRAM)
+    write_record(entry, replace(record, program_sha256=file_sha256(entry / PROGRAM)))
+
+
+# ---- compiled once
+
+
+def test_second_program_is_loaded_and_gives_the_same_bits(request_, tmp_path, expected):
+    """It has the facts and the costs of the compilation, and the time of its own loading."""
+    cache = ProgramCache(tmp_path)
+    (first, compiled), (second, loaded) = cache.load_or_compile(request_), cache.load_or_compile(request_)
+    assert (compiled, loaded) == (COMPILED, LOADED)
+    assert second.facts == first.facts
+    assert replace(second.costs, load_seconds=None, cached=False) == first.costs
+    assert np.array_equal(logits(first), expected)
+    assert np.array_equal(logits(second), expected)
+    assert second.costs.cached
+    assert min(second.costs.load_seconds, second.costs.first_run_seconds, first.costs.compile_seconds) > 0
+    assert first.costs.program_bytes == (cache.entry(request_.facts()) / PROGRAM).stat().st_size
+
+
+def test_engine_without_identity_compiles(models, tmp_path, monkeypatch):
+    """The reason is part of the source."""
+
+    def identity(*_):
+        raise CacheError("unknown library")
+
+    monkeypatch.setattr(CachingEngine, "identity", identity)
+    assert source_of(compile_request(CachingEngine(), models), tmp_path) == f"{NOT_CACHED}: unknown library"
+    assert not list(tmp_path.iterdir())
+
+
+def test_compile_error_is_raised_and_leaves_no_entry(models, tmp_path):
+    """The engine's error, as without a cache."""
+    with pytest.raises(CompileError, match="fp8"):
+        source_of(compile_request(CachingEngine(), models, precision="fp8"), tmp_path)
+    assert names(tmp_path) == []
+
+
+# ---- entries that cannot be used
+
+
+def halve(path):
+    """Keep the first half of a file."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def edit(record, **changes):
+    """Change fields of a record, but not its checksum."""
+    record.write_text(json.dumps({**json.loads(record.read_text()), **changes}))
+
+
+DAMAGE = {
+    "program bit": (PROGRAM, flip_bit, "its program is damaged"),
+    "program half": (PROGRAM, halve, "its program is damaged"),
+    "program missing": (PROGRAM, Path.unlink, "No such file or directory"),
+    "record half": (RECORD, halve, "its record is damaged"),
+    "record empty": (RECORD, lambda path: path.write_bytes(b""), "its record is damaged"),
+    "record binary": (RECORD, lambda path: path.write_bytes(b"\xff"), "its record is damaged"),
+    "record list": (RECORD, lambda path: path.write_text("[1, 2]"), "its record is damaged"),
+    "record edited": (RECORD, lambda path: edit(path, inputs=[]), "its record is damaged"),
+    "record of another version": (RECORD, lambda path: edit(path, unknown=1), "its record is damaged"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_entry_is_compiled_again(request_, tmp_path, entry, expected, name):
+    """With the reason; afterwards the entry is whole."""
+    file, damage, reason = DAMAGE[name]
+    damage(entry / file)
+    program, source = ProgramCache(tmp_path).load_or_compile(request_)
+    assert source == RECOMPILED + reason
+    assert np.array_equal(logits(program), expected)
+    assert source_of(request_, tmp_path) == LOADED
+
+
+def test_entry_without_a_record_is_compiled_again(request_, tmp_path, entry):
+    """There is no entry without one."""
+    (entry / RECORD).unlink()
+    assert source_of(request_, tmp_path) == COMPILED
+    assert source_of(request_, tmp_path) == LOADED
+
+
+def test_file_that_the_engine_cannot_read_is_compiled_again(request_, tmp_path, entry):
+    """Though its checksum is right."""
+    forge(entry, request_, lambda path: path.write_bytes(b"not a program"))
+    assert source_of(request_, tmp_path).startswith(RECOMPILED)
+    assert source_of(request_, tmp_path) == LOADED
+
+
+@pytest.mark.parametrize("field", ["outputs", "facts"])
+def test_program_that_differs_from_its_record_is_compiled_again(request_, tmp_path, entry, field):
+    """By its tensors, or by what it says of itself: the names of the facts are in the source."""
+    facts = read_record(entry, request_.facts()).facts
+    fact = min(set(facts) & {"provider", "instruction_types"})
+    forge(entry, request_, **{"outputs": {"outputs": []}, "facts": {"facts": {**facts, fact: "other"}}}[field])
+    different = {"outputs": "inputs or outputs", "facts": fact}[field]
+    assert source_of(request_, tmp_path) == f"{RECOMPILED}the loaded program differs from the compiled one: {different}"
+
+
+def test_entry_of_another_request_is_compiled_again(engine, request_, models, tmp_path, entry):
+    """An undamaged entry in the wrong place; the name of the fact is in the source."""
+    other = compile_request(engine, models, options=OTHER_OPTIONS)
+    source_of(other, tmp_path)
+    shutil.rmtree(entry)
+    shutil.copytree(ProgramCache(tmp_path).entry(other.facts()), entry)
+    assert source_of(request_, tmp_path) == f"{RECOMPILED}it belongs to another program: options"
+    assert source_of(request_, tmp_path) == LOADED
+
+
+@pytest.mark.migraphx
+@pytest.mark.parametrize("engine", ["migraphx:ref"], indirect=True)
+def test_program_of_another_precision_is_compiled_again(engine, request_, models, tmp_path, entry):
+    """Even if its record was forged, since the program itself is checked."""
+    half = compile_request(engine, models, precision="fp16").compile()
+    forge(entry, request_, half.save, facts=half.facts)
+    source = source_of(request_, tmp_path)
+    assert source.startswith(RECOMPILED)
+    assert "half" in source
+    assert source_of(request_, tmp_path) == LOADED
+
+
+def test_program_evicted_while_it_is_loaded_is_compiled_again(models, tmp_path):
+    """By another process; here the file cannot be read a second time either."""
+
+    class Losing(CachingEngine):
+        def load(self, saved, *_, **__):
+            raise FileNotFoundError(2, "No such file or directory", str(saved))
+
+    source_of(compile_request(CachingEngine(), models), tmp_path)
+    reason = "No such file or directory"
+    source = source_of(compile_request(Losing(), models), tmp_path)
+    assert source == f"{NOT_CACHED}: {reason}; the cached one was not used: {reason}"
+
+
+# ---- entries that cannot be written
+
+
+def test_folder_that_cannot_be_made_costs_time_only(request_, tmp_path):
+    """A file is in its place."""
+    (tmp_path / "file").touch()
+    assert source_of(request_, tmp_path / "file").startswith(f"{NOT_CACHED}: the cache folder cannot be written: ")
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")
+def test_read_only_cache_is_read(models):
+    """What it lacks is compiled and not cached."""
+    place = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
+    try:
+        request = compile_request(CachingEngine(), models)
+        request = replace(request, model=Path(shutil.copy(request.model, place)))
+        assert source_of(request, place) == COMPILED
+        ProgramCache(place).folder.chmod(0o555)
+        place.chmod(0o755)
+        with ordinary_user():
+            assert source_of(request, place) == LOADED
+            source = source_of(replace(request, options=OTHER_OPTIONS), place)
+        assert source == f"{NOT_CACHED}: the cache folder cannot be written: Permission denied"
+    finally:
+        shutil.rmtree(place)
+
+
+@contextmanager
+def full_disk():
+    """Files end after a few bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.fixture
+def save_by(engine, monkeypatch):
+    """Replace how programs of the engine are saved."""
+    prepare = engine.prepare
+
+    def replaced(save):
+        def prepared(*arguments, **options):
+            program = prepare(*arguments, **options)
+            original = program.save
+            program.save = lambda path: save(original, path)
+            return program
+
+        monkeypatch.setattr(engine, "prepare", prepared)
+
+    return replaced
+
+
+def test_full_disk_costs_time_only(request_, tmp_path, expected, save_by, monkeypatch):
+    """The engine may not notice it; nothing is left in the cache."""
+
+    def save(original, path):
+        with full_disk():  # for nothing else, since MIGraphX prints through a file
+            original(path)
+
+    save_by(save)
+    program, source = ProgramCache(tmp_path).load_or_compile(request_)
+    assert source.startswith(f"{NOT_CACHED}: ")
+    assert np.array_equal(logits(program), expected)
+    assert names(tmp_path) == []
+    monkeypatch.undo()
+    assert source_of(request_, tmp_path) == COMPILED
+
+
+def test_interrupt_while_saving_leaves_no_entry(request_, tmp_path, save_by, monkeypatch):
+    """Nor a lock that is held."""
+
+    def save(_, path):
+        path.write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    save_by(save)
+    with pytest.raises(KeyboardInterrupt):
+        source_of(request_, tmp_path)
+    assert names(tmp_path) == []
+    monkeypatch.undo()
+    assert source_of(request_, tmp_path) == COMPILED
+
+
+def test_model_replaced_during_the_compilation_is_not_cached(models, tmp_path, monkeypatch):
+    """Else the second model's program would be found under the first one's key."""
+    first = compile_request(CachingEngine(), models)
+    model, other = shutil.copy(first.model, tmp_path), built_model(replace(SPEC, seed=4), precision("fp32"), models)
+    request = replace(first, model=Path(model))
+    prepare = CachingEngine.prepare
+
+    def replacing(engine, path, **arguments):
+        program = prepare(engine, path, **arguments)
+        Path(shutil.copy(other, tmp_path / "copy")).replace(path)
+        return program
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CachingEngine, "prepare", replacing)
+        source = source_of(request, tmp_path)
+    assert source == f"{NOT_CACHED}: the model changed during the compilation"
+    assert names(tmp_path) == []
+
+
+TWO = """
+import sys
+from pathlib import Path
+from tests.meta.caching_engine import CachingEngine, compile_request, source_of
+print(source_of(compile_request(CachingEngine(), Path(sys.argv[1])), Path(sys.argv[2])))
+"""
+
+
+def test_one_of_two_processes_compiles(models, tmp_path):
+    """The other one waits and loads."""
+    compile_request(CachingEngine(), models)
+    command = [sys.executable, "-c", TWO, str(models), str(tmp_path)]
+    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert sorted(process.communicate(timeout=120)[0].strip() for process in both) == [COMPILED, LOADED]
+
+
+# ---- eviction
+
+
+def test_program_above_the_limit_is_not_cached(request_, tmp_path):
+    """Both sizes are in the source."""
+    source = source_of(request_, tmp_path, limit=1000)
+    assert source.startswith(f"{NOT_CACHED}: it has ")
+    assert source.endswith(" 1000")
+    assert names(tmp_path) == []
+
+
+def test_least_recently_used_program_is_evicted(models, tmp_path):
+    """Loading counts as use."""
+    requests = [
+        compile_request(CachingEngine(), models, options=EngineOptions(threads=threads)) for threads in (1, 2, 3)
+    ]
+    entries = [ProgramCache(tmp_path).entry(request.facts()) for request in requests]
+    for age, (request, entry) in enumerate(zip(requests[:2], entries, strict=False), 1):
+        source_of(request, tmp_path)
+        os.utime(entry, (age, age))
+    size = sum(path.stat().st_size for path in (entries[0], *entries[0].iterdir()))
+    assert source_of(requests[0], tmp_path) == LOADED
+    assert source_of(requests[2], tmp_path, limit=int(2.5 * size)) == COMPILED
+    assert [entry.exists() for entry in entries] == [True, False, True]

@@ -1,0 +1,129 @@
+"""Cached programs in runs of pytest and of ort_comparison.py."""
+
+import json
+import re
+from importlib import util
+
+import pytest
+
+from fixtures.engines.registry import engine_status
+from fixtures.errors import EngineUnavailable
+from fixtures.plugin.policy import absent
+from fixtures.plugin.results import PROGRAMS, Ledger
+from fixtures.plugin.terminal import programs
+from fixtures.programs.program_cache import COMPILED, LOADED, NOT_CACHED
+
+AGREEMENT = "tests/conformance/test_agreement.py"
+ONE = ("--precision", "fp32", "--batch", "1")
+PLUGIN = """
+from dataclasses import replace
+from fixtures.engines import registry
+from fixtures.engines.onnxruntime import engine
+from tests.meta.caching_engine import CachingEngine
+engine.OnnxRuntimeEngine = CachingEngine
+registry.ENGINES["onnxruntime:cpu"] = replace(registry.ENGINES["onnxruntime:cpu"], caches_programs=True)
+"""
+REF = ("--engine", "migraphx:ref", "--variant", "test_nfnet", "--image-size", "32", "--precision", "fp32")
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """Makes programs of ONNX Runtime cacheable."""
+    path = tmp_path / "caching.py"
+    path.write_text(PLUGIN)
+    return path
+
+
+@pytest.fixture
+def without_programs(tmp_path, runner):
+    """Option for a cache with the session's models and no programs."""
+    runner.small(AGREEMENT, *ONE)
+    place = tmp_path / "cache"
+    place.mkdir()
+    for path in runner.cache.iterdir():
+        if path.name != "programs":
+            (place / path.name).symlink_to(path)
+    return f"--cache-dir={place}"
+
+
+@pytest.fixture
+def migraphx(pytestconfig):
+    """Options that name the installed MIGraphX."""
+    place = pytestconfig.option.migraphx
+    status = engine_status("migraphx:ref", place)
+    if not status.usable:
+        absent(pytestconfig, status.name, EngineUnavailable(status.missing, where=status.name, hint=status.hint))
+    return ("--migraphx", place) if place else ()
+
+
+def counts(done):
+    """(loaded, all) as the summary reports them."""
+    return [tuple(map(int, row)) for row in re.findall(r"^(\d) of (\d) from the cache", done.out, re.MULTILINE)]
+
+
+def test_second_run_loads_programs_and_gives_the_same_verdicts(runner, plugin, without_programs):
+    """In one process or several; without the cache nothing is loaded."""
+    arguments = (AGREEMENT, *ONE, "--batch", "2", without_programs)
+    several = ("-n", "2") if util.find_spec("xdist") else ()
+    runs = [runner.small(*arguments, *more, plugin=plugin) for more in ((), (), several, ("--no-program-cache",))]
+    assert [done.code for done in runs] == [0] * 4, [done.text for done in runs]
+    assert list(map(counts, runs)) == [[(0, 2)], [(2, 2)], [(2, 2)], []]
+    verdicts = [sorted(re.findall(r"^pass .* comparisons$", done.out, re.MULTILINE)) for done in runs]
+    assert verdicts == [verdicts[0]] * 4
+    assert len(verdicts[0]) == 2
+
+
+def test_benchmark_of_a_loaded_program_has_the_costs_of_its_compilation(runner, plugin, without_programs, tmp_path):
+    """It is marked as cached; the facts that baselines compare are the same."""
+    rows = []
+    for name in ("first", "second"):
+        place = tmp_path / f"{name}.json"
+        arguments = (*ONE, "--speed-seconds", "0.1", f"--benchmark-json={place}", without_programs)
+        done = runner.small("tests/performance", *arguments, plugin=plugin)
+        assert done.code == 0, done.text
+        rows.append(json.loads(place.read_text())["benchmarks"][0]["extra_info"])
+    first, second = (row["costs"] for row in rows)
+    assert (first["cached"], first["load_seconds"]) == (False, None)
+    assert (second["cached"], second["load_seconds"] > 0) == (True, True)
+    assert first["compile_seconds"] == second["compile_seconds"] > 0
+    assert rows[0]["facts"] == rows[1]["facts"]
+
+
+def test_summary_counts_programs_and_names_those_not_cached():
+    """A case that one test compiled and the next one loaded was compiled."""
+    not_cached = f"{NOT_CACHED}: full"
+    ledger = Ledger()
+    for rows in ({"a": COMPILED, "b": LOADED}, {"a": LOADED, "c": not_cached}):
+        report = pytest.TestReport(
+            "x", ("x", 0, "x"), {}, "passed", None, "teardown", user_properties=[(PROGRAMS, rows)]
+        )
+        ledger.pytest_runtest_logreport(report)
+    first, second = programs(ledger.programs)
+    assert first.startswith("1 of 3 ")
+    assert second == f"c: {not_cached}"
+
+
+@pytest.mark.migraphx
+def test_second_run_loads_programs_of_migraphx(runner, without_programs, migraphx):
+    """Another environment variable compiles, and so does the option."""
+    arguments = (*REF, *migraphx, "--batch", "1", AGREEMENT, without_programs)
+    runs = [
+        runner.pytest(*arguments),
+        runner.pytest(*arguments),
+        runner.pytest(*arguments, env={"MIGRAPHX_TRACE_EVAL": "0"}),
+        runner.pytest(*arguments, "--no-program-cache"),
+    ]
+    assert [done.code for done in runs] == [0] * 4, [done.text for done in runs]
+    assert list(map(counts, runs)) == [[(0, 1)], [(1, 1)], [(0, 1)], []]
+
+
+@pytest.mark.migraphx
+def test_comparison_command_loads_programs(runner, without_programs, migraphx):
+    """It prints the same answers, and where the program came from."""
+    arguments = (*REF, *migraphx, "--inputs", "2", without_programs)
+    runs = [runner.compare(*arguments), runner.compare(*arguments), runner.compare(*arguments, "--no-program-cache")]
+    assert [done.code for done in runs] == [0] * 3, [done.text for done in runs]
+    assert [re.findall(r"^program +(.*)$", done.out, re.MULTILINE) for done in runs] == [[COMPILED], [LOADED], []]
+    answers = [re.findall(r"^ +\d.*$", done.out, re.MULTILINE) for done in runs]
+    assert answers == [answers[0]] * 3
+    assert len(answers[0]) == 2
