@@ -60,8 +60,8 @@ def test_a_real_engine_is_near_its_noise_floor(context, spec, name, level):
     row = arithmetic(name)
     direct = relative_errors(context.tolerances.float64(spec).outputs(images, row), exact).max()
     assert 0.5 < found.worst.relative_l2 / direct < 2
-    assert found.worst.relative_l2 < 2 * found.tolerance.floor < 6 * direct
-    assert alternatives(row) or 0.5 * found.tolerance.floor < found.worst.relative_l2
+    assert found.worst.relative_l2 < 2 * found.tolerance.noise_floor < 6 * direct
+    assert alternatives(row) or 0.5 * found.tolerance.noise_floor < found.worst.relative_l2
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_noise_floor_that_is_low_by_chance_fails_no_engine(context, tmp_path, 
     assert judge_outputs(case, context, actual=actual, **given).passed
     (own,) = float64.typical_noise_floors(images, arithmetic("fp32"), 9)
     assert own >= precision("fp32").unit_roundoff
-    wrong = {name: values * (1 + 10 * max(own, tolerance.floor)) for name, values in exact.items()}
+    wrong = {name: values * (1 + 10 * max(own, tolerance.noise_floor)) for name, values in exact.items()}
     assert judge_outputs(case, context, actual=wrong, **given).failed_check == ERROR
 
 

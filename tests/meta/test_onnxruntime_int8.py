@@ -55,7 +55,7 @@ def test_the_engine_lies_near_the_computed_floor(context, level):
         expected=context.tolerances.exact(SPEC, 2),
     )
     assert found.passed
-    assert 0.5 < found.worst.relative_l2 / found.tolerance.floor < 2
+    assert 0.5 < found.worst.relative_l2 / found.tolerance.noise_floor < 2
 
 
 def test_the_same_images_calibrate_every_batch(context):

@@ -5,12 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from fixtures.precisions import precision
 from fixtures.verdict import attribution, message, patterns
 from fixtures.verdict.attribution import Attribution, attribute_mismatch
 from fixtures.verdict.message import failure_message
 from fixtures.verdict.patterns import recognise
-from fixtures.verdict.tolerances import MULTIPLE, Tolerance
+from fixtures.verdict.tolerances import Tolerance
 from fixtures.verdict.verdict import ERROR, NONFINITE, STRUCTURE, TOP1, compare_outputs
 
 RNG = np.random.default_rng(5)
@@ -67,14 +66,6 @@ def test_infinite_tolerance_allows_nothing():
     assert verdict(-7 * LOGITS, tolerance=Tolerance("fp32", "fp32", math.inf)).failed_check == ERROR
 
 
-def test_tolerance_is_the_same_multiple_of_the_noise_floor_at_every_precision():
-    """In relative error and in units of u."""
-    for name in ("fp32", "fp16", "bf16"):
-        row = Tolerance(name, name, 0.01)
-        assert row.relative_error == MULTIPLE * 0.01
-        assert row.units == pytest.approx(row.relative_error / precision(name).unit_roundoff)
-
-
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_one_nonfinite_value_fails_unless_both_sides_have_it(value):
     """As a masked class has it; the other values are still compared."""
@@ -119,7 +110,7 @@ def test_failing_images_are_counted_over_all_outputs_and_checks():
 def test_output_with_a_flip_decides_although_another_has_the_larger_error():
     """The larger error is within its tolerance."""
     expected = np.zeros((IMAGES, CLASSES))
-    expected[:, 0], expected[:, 1] = 1, 1 - 2 * TOLERANCE.floor
+    expected[:, 0], expected[:, 1] = 1, 1 - 2 * TOLERANCE.noise_floor
     flipped = expected.copy()
     flipped[4, :2] = expected[4, 1::-1]
     aux = with_error(0.99 * TOLERANCE.relative_error)
@@ -147,7 +138,7 @@ def close_top_two(margin, values=CLASSES):
 @pytest.mark.parametrize(("floors", "check"), [(0.9, ""), (1.8, TOP1)])
 def test_flip_passes_only_within_the_noise_floor(floors, check):
     """Errors of one noise floor change a difference of two logits by at most sqrt(2) floors."""
-    margin = floors * math.sqrt(2) * TOLERANCE.floor
+    margin = floors * math.sqrt(2) * TOLERANCE.noise_floor
     assert verdict(*close_top_two(margin, values=10)).passed  # ten values: each has a larger share of the error
     found = verdict(*close_top_two(margin))
     assert found.worst.relative_l2 < TOLERANCE.relative_error
@@ -158,9 +149,9 @@ def test_flip_passes_only_within_the_noise_floor(floors, check):
 def test_image_with_a_higher_noise_floor_has_a_higher_tolerance():
     """The others keep the usual one."""
     own = [0.0] * IMAGES
-    own[4] = 4 * TOLERANCE.floor
+    own[4] = 4 * TOLERANCE.noise_floor
     actual = with_error(3 * TOLERANCE.relative_error, images=[4, 9])
-    found = verdict(actual, tolerance=Tolerance("fp32", "fp32", TOLERANCE.floor, own=tuple(own)))
+    found = verdict(actual, tolerance=Tolerance("fp32", "fp32", TOLERANCE.noise_floor, image_noise_floors=tuple(own)))
     assert (found.failing_images, found.worst.image) == ((9,), 9)
     assert found.allowed_units == pytest.approx(TOLERANCE.units)
 

@@ -24,7 +24,7 @@ from fixtures.precisions import BY_NAME, precision
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference.distance import relative_errors
 from fixtures.run.context import RunContext
-from fixtures.verdict.tolerances import MULTIPLE
+from fixtures.verdict.tolerances import DEFAULT
 
 MODELS = ("test_nfnet@64", "dm_nfnet_f0@192")
 SLOWEST = 64  # pixels up to which the slow ways to compute are taken
@@ -81,8 +81,8 @@ def draw(picture, rows):
         mine = [row for row in rows if (row["engine"], row["model"]) == (engine, model)]
         x = [names.index(row["precision"]) + (index - (len(series) - 1) / 2) * 0.18 for row in mine]
         axes.scatter(x, [row["error"] / row["floor"] for row in mine], s=22, alpha=0.7, label=f"{engine}, {model}")
-    axes.axhline(MULTIPLE, color="firebrick", linewidth=1)
-    axes.text(len(names) - 0.5, MULTIPLE * 0.93, "allowed", color="firebrick", ha="right", va="top")
+    axes.axhline(DEFAULT.factor, color="firebrick", linewidth=1)
+    axes.text(len(names) - 0.5, DEFAULT.factor * 0.93, "allowed", color="firebrick", ha="right", va="top")
     axes.axhline(1, color="grey", linewidth=1)
     axes.text(len(names) - 0.5, 1.03, "floor, computed", color="grey", ha="right", va="bottom")
     for place, name in enumerate(names):

@@ -37,7 +37,7 @@ from fixtures.reference.arithmetic import arithmetic
 from fixtures.reference.distance import relative_errors
 from fixtures.run.compare import judge_outputs
 from fixtures.run.context import RunContext
-from fixtures.verdict.tolerances import MULTIPLE, Tolerance
+from fixtures.verdict.tolerances import DEFAULT, Tolerance
 
 IMAGES = 2
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
@@ -88,7 +88,7 @@ class Bench:
         self.row = row = arithmetic(precision)
         self.case = Case("onnxruntime:cpu", spec, precision, IMAGES)
         self.truth = context.tolerances.float64(spec)
-        self.tolerance = Tolerance(precision, row.name, float(self.truth.noise_floors(self.images, row).max()))
+        self.tolerance = Tolerance(precision, row.name, max(self.truth.noise_floors(self.images, row)))
         self.oracle = self.truth.evaluator(row)
         self.unusual = list(self.strange())
         self.flow = read_flow(self.oracle.path)
@@ -112,7 +112,8 @@ class Bench:
         yield (
             bright,
             replace(
-                self.tolerance, floor=max(self.tolerance.floor, float(self.truth.noise_floors(bright, self.row).max()))
+                self.tolerance,
+                noise_floor=max(self.tolerance.noise_floor, *self.truth.noise_floors(bright, self.row)),
             ),
         )
         yield np.full_like(self.images, np.nan), self.tolerance
@@ -120,7 +121,7 @@ class Bench:
     def floors(self, actual, other) -> float:
         """A distance of logits in floors."""
         worst = relative_errors({"l": np.float64(actual)}, {"l": np.float64(other)}).max()
-        return float(worst) / self.tolerance.floor
+        return float(worst) / self.tolerance.noise_floor
 
     def made(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """What the engine runs at the precision."""
@@ -205,7 +206,7 @@ class Bench:
             return 0.0, np.inf, found.node or found.first or "", False
         effect, own = self._effect(part, faulty)
         right = found.first == part.output and where in (EVERYWHERE, *self.outputs_of(found.node))
-        return effect, MULTIPLE + own, found.node or found.first or "", right
+        return effect, DEFAULT.factor + own, found.node or found.first or "", right
 
     def outputs_of(self, node: str | None) -> tuple[str, ...]:
         """What a node of the right model computes."""
@@ -268,7 +269,7 @@ def _judged(bench, name, level, where, run, asked=None, treated=False) -> list[R
             bench.precision,
             where,
             bench.floors(outputs, bench.clean),
-            MULTIPLE + bench.own_error,
+            DEFAULT.factor + bench.own_error,
             caught or treated,
             treated,
             block,
