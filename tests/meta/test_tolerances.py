@@ -24,8 +24,8 @@ ROWS = {
 
 def unused(rows):
     """Return the rows that no engine, variant and operator gets."""
-    cases = product(ENGINE_NAMES, [row.name for row in VARIANTS], [(name,) for name in (*OPERATORS, *ARITHMETIC_OPERATORS)])
-    used = {find_factor(*case, rows) for case in cases}
+    names = product(ENGINE_NAMES, [row.name for row in VARIANTS], [(name,) for name in (*OPERATORS, *ARITHMETIC_OPERATORS)])
+    used = {find_factor(*each, rows) for each in names}
     return [row for row in rows if row not in used]
 
 
@@ -51,7 +51,7 @@ def test_a_row_that_never_matches_is_found(row):
 
 
 @pytest.mark.parametrize(
-    ("case", "expected"),
+    ("names", "expected"),
     [
         (("migraphx:gpu", "eca_nfnet_l0", {"Conv", "Gelu"}), "engine"),
         (("onnxruntime:cpu", "eca_nfnet_l0", {"Conv"}), "variant"),
@@ -60,9 +60,9 @@ def test_a_row_that_never_matches_is_found(row):
         (("onnxruntime:cpu", "nfnet_f0", {"Conv"}), None),
     ],
 )
-def test_the_first_row_that_matches_is_used(case, expected):
+def test_the_first_row_that_matches_is_used(names, expected):
     """Every field must match; without such a row it is the default."""
-    assert find_factor(*case, [*ROWS.values(), DEFAULT]) == ROWS.get(expected, DEFAULT)
+    assert find_factor(*names, [*ROWS.values(), DEFAULT]) == ROWS.get(expected, DEFAULT)
 
 
 def test_a_row_changes_the_tolerance_of_its_cases_and_gives_its_reason(context, monkeypatch):
