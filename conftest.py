@@ -1,10 +1,11 @@
 """The suite's pytest plugins."""
 
 pytest_plugins = [
-    "fixtures.plugin.options",
+    "fixtures.plugin.config",
     "fixtures.plugin.main",
+    "fixtures.plugin.failures",
     "fixtures.plugin.session",
-    "fixtures.plugin.checking",
+    "fixtures.plugin.agreement",
     "fixtures.plugin.predictions",
     "fixtures.plugin.saving",
     "fixtures.plugin.speed",

@@ -1,4 +1,4 @@
-"""Does a program survive being written to disk, and does compiling give the same program twice?"""
+"""A saved program loads unchanged, and compiling twice gives the same program."""
 
 import contextlib
 import functools
@@ -9,44 +9,38 @@ import pytest
 pytestmark = pytest.mark.conformance
 
 
-def identical(first, second, what):
-    """Fail unless both have the same outputs to the bit."""
+def assert_identical(first, second):
+    """Fail unless both have the same outputs, bit by bit."""
     assert list(first) == list(second)
     for name, array in first.items():
-        assert np.array_equal(array, second[name], equal_nan=True), f"{name!r} differs in the last bits {what}"
+        assert np.array_equal(array, second[name], equal_nan=True), f"{name!r} differs in the last bits"
 
 
 @pytest.fixture(scope="module")
-def anew(context, case):
-    """Gives the case's program, compiled now whatever the cache has of it; once for the tests below."""
-    made = functools.cache(lambda: context.program_pool.compile(case))
-    yield made
-    if made.cache_info().currsize:
-        made().close()
+def recompiled(program_pool, case):
+    """A function that returns the case's program, compiled now and not loaded from the cache; once per module."""
+    compile_once = functools.cache(lambda: program_pool.compile(case))
+    yield compile_once
+    if compile_once.cache_info().currsize:
+        compile_once().close()
 
 
-def test_saved_and_loaded_program_gives_the_same_bits(check, context, case, anew, tmp_path):
-    """What is written to disk is all of the program: numbers, precision and layout."""
-    images = context.model_store.images(case.model, case.batch)
-    saved, program = tmp_path / "program", check.of_the_suite(anew)
-    expected = check.of_the_suite(lambda: program.run({program.inputs[0].name: images}))
-    check.of_the_suite(lambda: program.save(saved))
-    with contextlib.closing(check.of_the_suite(lambda: context.program_pool.load(saved, case))) as loaded:
-        actual = check.of_the_suite(lambda: loaded.run({loaded.inputs[0].name: images}))
-    check.agrees(actual, expected, reference="the same program before it was saved", images=images)
-    if context.program_pool.engine(case.engine).deterministic:
-        identical(actual, expected, "once saved and loaded")
+def test_saved_program_loads_unchanged(case, program_pool, images, recompiled, assert_agrees, tmp_path):
+    """The file holds all of the program: numbers, precision and layout."""
+    saved, program = tmp_path / "program", recompiled()
+    expected = program.run({program.inputs[0].name: images})
+    program.save(saved)
+    with contextlib.closing(program_pool.load(saved, case)) as loaded:
+        actual = loaded.run({loaded.inputs[0].name: images})
+    assert_agrees(actual, expected, reference="the same program before it was saved", images=images)
+    if program_pool.engine(case.engine).deterministic:
+        assert_identical(actual, expected)
 
 
-def test_compiled_twice_gives_the_same_program(check, context, case, anew):
-    """To the bit where the engine is deterministic, within the tolerance elsewhere.
-
-    A program that came from the cache is held against one of now: nothing that is kept can hide that compiling fails.
-    """
-    images = context.model_store.images(case.model, case.batch)
-    again = check.of_the_suite(anew)
-    actual = check.of_the_suite(lambda: again.run({again.inputs[0].name: images}))
-    expected = check.run(images)
-    check.agrees(actual, expected, reference="the same engine, compiled before", images=images)
-    if context.program_pool.engine(case.engine).deterministic:
-        identical(actual, expected, "when compiled again")
+def test_compiling_twice_gives_the_same_program(case, program_pool, run, images, recompiled, assert_agrees):
+    """A program from the cache is compared with one compiled now, so the cache cannot hide a change."""
+    program = recompiled()
+    actual, expected = program.run({program.inputs[0].name: images}), run(images)
+    assert_agrees(actual, expected, reference="the same engine, compiled before", images=images)
+    if program_pool.engine(case.engine).deterministic:
+        assert_identical(actual, expected)

@@ -14,7 +14,7 @@ from fixtures.engines.capture import captured
 from fixtures.engines.migraphx import c_library as migraphx_c
 from fixtures.engines.migraphx.find import locate
 from fixtures.errors import EngineUnavailable
-from fixtures.plugin.policy import absent
+from fixtures.plugin.failures import unavailable
 
 real = pytest.mark.migraphx
 
@@ -25,7 +25,7 @@ def library(pytestconfig):
     try:
         found = locate(pytestconfig.option.migraphx)
     except EngineUnavailable as error:
-        absent(pytestconfig, "migraphx:ref", error)
+        unavailable(pytestconfig, "migraphx:ref", error)
     if found.kind != "c library":
         pytest.skip(f"found a {found.kind}: name the C library with --migraphx")
     return migraphx_c.Library(found.path)

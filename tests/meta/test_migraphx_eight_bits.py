@@ -11,7 +11,7 @@ from fixtures.engines.migraphx import engine as migraphx_engine
 from fixtures.engines.migraphx import precision_check as migraphx_treatment
 from fixtures.errors import CompileError, EngineUnavailable, RequestNotHonouredError
 from fixtures.onnx_file import inspect
-from fixtures.plugin.policy import absent
+from fixtures.plugin.failures import unavailable
 from fixtures.records import EngineOptions
 
 real = pytest.mark.migraphx
@@ -29,7 +29,7 @@ def engine(pytestconfig):
     try:
         return migraphx_engine.open_engine("ref", pytestconfig.option.migraphx)
     except EngineUnavailable as error:
-        absent(pytestconfig, "migraphx:ref", error)
+        unavailable(pytestconfig, "migraphx:ref", error)
 
 
 @pytest.fixture(scope="module")

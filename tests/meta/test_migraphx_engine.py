@@ -15,7 +15,7 @@ from fixtures.inputs import synthetic_images
 from fixtures.nfnet import store
 from fixtures.nfnet.store import built_model
 from fixtures.onnx_file import data_path
-from fixtures.plugin.policy import absent
+from fixtures.plugin.failures import unavailable
 from fixtures.precisions import Rounding, precision
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference.arithmetic import arithmetic
@@ -45,7 +45,7 @@ def engine(pytestconfig):
     try:
         return migraphx_engine.open_engine("ref", pytestconfig.option.migraphx)
     except EngineUnavailable as error:
-        absent(pytestconfig, "migraphx:ref", error)
+        unavailable(pytestconfig, "migraphx:ref", error)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from fixtures.engines.migraphx import engine as migraphx_engine
 from fixtures.engines.migraphx.identity import libraries, surroundings
 from fixtures.errors import CacheError, EngineUnavailable
-from fixtures.plugin.policy import absent
+from fixtures.plugin.failures import unavailable
 from tests.meta.caching_engine import compile_request
 
 NODE = "sys/class/kfd/kfd/topology/nodes/1/properties"
@@ -140,7 +140,7 @@ def test_identity_of_an_installed_migraphx_is_stable(pytestconfig, tmp_path, mon
     try:
         engine = migraphx_engine.open_engine("ref", pytestconfig.option.migraphx)
     except EngineUnavailable as error:
-        absent(pytestconfig, "migraphx:ref", error)
+        unavailable(pytestconfig, "migraphx:ref", error)
     request = compile_request(engine, tmp_path)
     before = engine.identity(request.options)
     assert {"libmigraphx_c", "libmigraphx", "libmigraphx_ref"} <= {

@@ -8,7 +8,8 @@ from importlib import util
 import numpy as np
 import pytest
 
-from fixtures.plugin.results import Comparison
+from fixtures.options import PYTEST, options_of
+from fixtures.plugin.results import ComparisonRecord as Comparison
 from fixtures.plugin.terminal import worst_of_cases
 from fixtures.verdict.attribution import ENGINE
 from fixtures.verdict.message import DISAGREES, FAULTY_SIDE, REPRODUCE, message_line
@@ -54,7 +55,7 @@ def test_the_header_says_what_will_run(good):
 
 def test_the_ids_are_readable_and_the_same_everywhere(good):
     """They are what people put into -k, scripts and saved benchmarks."""
-    ids = re.findall(r"test_agreement\.py::test_agrees_with_onnxruntime\[(\S+)\] PASSED", good.out)
+    ids = re.findall(r"test_agreement\.py::test_logits_match_onnxruntime\[(\S+)\] PASSED", good.out)
     assert sorted(ids) == [
         "onnxruntime:cpu-test_nfnet@64-fp16-b1",
         "onnxruntime:cpu-test_nfnet@64-fp16-b2",
@@ -116,7 +117,7 @@ def test_a_file_in_half_precision_is_judged_at_that(runner, half):
     named = runner.pytest(*words, "--precision", "fp32,fp16,int8")
     assert named.code == 0, named.text
     assert re.search(r"\b2 passed, 4 skipped in", named.out)
-    assert "takes int8 from a file in fp32, and the model's is in fp16 -> judge it at fp16, or give" in named.out
+    assert "runs int8 from a file in fp32, and this model's file is in fp16 -> use --precision fp16" in named.out
 
 
 def test_no_colours_into_a_file(good):
@@ -167,7 +168,7 @@ def pytest_runtest_setup(item):
 
 def test_the_failure_can_be_seen_again(bad, runner, tmp_path):
     """The command that it names fails alone in the same way, with only the named case."""
-    (command,) = set(re.findall(rf"{REPRODUCE}: +(pytest .*test_agrees_with_onnxruntime.*)$", bad.out, re.MULTILINE))
+    (command,) = set(re.findall(rf"{REPRODUCE}: +(pytest .*test_logits_match_onnxruntime.*)$", bad.out, re.MULTILINE))
     words = command.split()
     assert words[0] == "pytest"
     plugin = tmp_path / "swapped_again.py"
@@ -179,7 +180,7 @@ def test_the_failure_can_be_seen_again(bad, runner, tmp_path):
 
 def test_what_was_computed_is_saved(bad):
     """Images, outputs and what was expected, for a look at leisure."""
-    paths = re.findall(r"saved: +(\S+agrees_with_onnxruntime\S*\.npz)$", bad.out, re.MULTILINE)
+    paths = re.findall(r"saved: +(\S+logits_match_onnxruntime\S*\.npz)$", bad.out, re.MULTILINE)
     with np.load(paths[0]) as saved:
         assert set(saved) == {"images", "actual/logits", "expected/logits"}
         assert saved["images"].shape == (2, 3, 64, 64)
@@ -189,9 +190,9 @@ def test_what_was_computed_is_saved(bad):
 @pytest.mark.parametrize(
     ("faulty", "stage", "test", "code", "words"),
     [
-        (True, "accuracy", "test_agrees*", 0, "2 xfailed"),
-        (True, "run", "test_agrees*", 1, "(rows are mixed up, issue 7), but failed at 'accuracy'"),
-        (False, "accuracy", "test_agrees*", 1, "XPASS(strict)"),
+        (True, "accuracy", "test_logits*", 0, "2 xfailed"),
+        (True, "run", "test_logits*", 1, "(rows are mixed up, issue 7), but failed at 'accuracy'"),
+        (False, "accuracy", "test_logits*", 1, "XPASS(strict)"),
         (False, "accuracy", "test_batch*", 1, "remove its row from the known failures"),
     ],
 )
@@ -269,27 +270,10 @@ def test_collecting_loads_no_engine(runner, tmp_path):
 
 
 def test_help_shows_every_option(runner):
-    """With its default."""
+    """With the default of those that have one."""
     done = runner.pytest("--help")
-    group = done.out.partition("NFNet on MIGraphX:")[2]
-    for name in (
-        "engine",
-        "require-engine",
-        "variant",
-        "model",
-        "precision",
-        "batch",
-        "image-size",
-        "seed",
-        "opset",
-        "fast-math",
-        "exhaustive-tune",
-        "no-offload-copy",
-        "threads",
-        "migraphx",
-        "cache-dir",
-        "explain",
-        "explain-seconds",
-    ):
-        assert f"--{name}" in group
     assert done.code == 0
+    group = " ".join(done.out.partition("NFNet on MIGraphX:")[2].split())
+    for option in options_of(PYTEST):
+        assert option.name in group
+        assert "(default: " in option.help or option.default in {None, False}

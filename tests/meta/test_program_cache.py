@@ -21,7 +21,7 @@ from fixtures.cache import file_sha256
 from fixtures.engines.migraphx import engine as migraphx_engine
 from fixtures.errors import CacheError, CompileError, EngineUnavailable
 from fixtures.nfnet.store import built_model
-from fixtures.plugin.policy import absent
+from fixtures.plugin.failures import unavailable
 from fixtures.precisions import precision
 from fixtures.programs.entry import PROGRAM, RECORD, read_record, write_record
 from fixtures.programs.program_cache import COMPILED, LOADED, NOT_CACHED, ProgramCache
@@ -42,7 +42,7 @@ def engine(request, pytestconfig):
     try:
         return migraphx_engine.open_engine("ref", pytestconfig.option.migraphx)
     except EngineUnavailable as error:
-        absent(pytestconfig, request.param, error)
+        unavailable(pytestconfig, request.param, error)
 
 
 @pytest.fixture(scope="module")

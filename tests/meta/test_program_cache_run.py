@@ -8,9 +8,9 @@ import pytest
 
 from fixtures.engines.registry import engine_status
 from fixtures.errors import EngineUnavailable
-from fixtures.plugin.policy import absent
-from fixtures.plugin.results import PROGRAMS, Ledger
-from fixtures.plugin.terminal import programs
+from fixtures.plugin.failures import unavailable
+from fixtures.plugin.results import PROGRAM_SOURCES, Results
+from fixtures.plugin.terminal import program_lines
 from fixtures.programs.program_cache import COMPILED, LOADED, NOT_CACHED
 
 AGREEMENT = "tests/conformance/test_agreement.py"
@@ -52,7 +52,7 @@ def migraphx(pytestconfig):
     place = pytestconfig.option.migraphx
     status = engine_status("migraphx:ref", place)
     if not status.usable:
-        absent(pytestconfig, status.name, EngineUnavailable(status.missing, where=status.name, hint=status.hint))
+        unavailable(pytestconfig, status.name, EngineUnavailable(status.missing, where=status.name, hint=status.hint))
     return ("--migraphx", place) if place else ()
 
 
@@ -92,13 +92,13 @@ def test_benchmark_of_a_loaded_program_has_the_costs_of_its_compilation(runner, 
 def test_summary_counts_programs_and_names_those_not_cached():
     """A case that one test compiled and the next one loaded was compiled."""
     not_cached = f"{NOT_CACHED}: full"
-    ledger = Ledger()
+    results = Results()
     for rows in ({"a": COMPILED, "b": LOADED}, {"a": LOADED, "c": not_cached}):
         report = pytest.TestReport(
-            "x", ("x", 0, "x"), {}, "passed", None, "teardown", user_properties=[(PROGRAMS, rows)]
+            "x", ("x", 0, "x"), {}, "passed", None, "teardown", user_properties=[(PROGRAM_SOURCES, rows)]
         )
-        ledger.pytest_runtest_logreport(report)
-    first, second = programs(ledger.programs)
+        results.pytest_runtest_logreport(report)
+    first, second = program_lines(results.program_sources)
     assert first.startswith("1 of 3 ")
     assert second == f"c: {not_cached}"
 

@@ -16,7 +16,7 @@ from fixtures.cli.drawing import Picture, draw, pictures, png, sample_photograph
 from fixtures.engines.registry import engine_status
 from fixtures.errors import EngineUnavailable
 from fixtures.images.labels import Answer
-from fixtures.plugin.policy import absent
+from fixtures.plugin.failures import unavailable
 from fixtures.records import Case, EngineStatus, ModelSpec
 from fixtures.weight_sources import Origin, Origins
 from tests.meta.off import off
@@ -65,7 +65,7 @@ def test_real_migraphx_reads_digits(runner, folder, pytestconfig):
     place = pytestconfig.option.migraphx
     status = engine_status("migraphx:ref", place)
     if not status.usable:
-        absent(pytestconfig, status.name, EngineUnavailable(status.missing, where=status.name, hint=status.hint))
+        unavailable(pytestconfig, status.name, EngineUnavailable(status.missing, where=status.name, hint=status.hint))
     named = ("--migraphx", place) if place else ()
     shown = (folder / "0-is-0.png", folder / "3-is-5.png")
     done = runner.compare("--engine", "migraphx:ref", *named, "--images", *shown)

@@ -10,7 +10,7 @@ from fixtures.inputs import synthetic_images
 from fixtures.nfnet import store
 from fixtures.nfnet.store import built_model
 from fixtures.onnx_file import data_path
-from fixtures.plugin.policy import absent
+from fixtures.plugin.failures import unavailable
 from fixtures.precisions import precision
 from fixtures.records import EngineOptions, ModelSpec
 
@@ -28,7 +28,7 @@ def engine(request, pytestconfig):
             return onnxruntime_engine.open_engine("cpu")
         return migraphx_engine.open_engine("ref", pytestconfig.option.migraphx)
     except EngineUnavailable as error:
-        absent(pytestconfig, request.param, error)
+        unavailable(pytestconfig, request.param, error)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_foreign_version_and_foreign_model_are_refused(model, tmp_path, pytestco
     try:
         engine = migraphx_engine.open_engine("ref", pytestconfig.option.migraphx)
     except EngineUnavailable as error:
-        absent(pytestconfig, "migraphx:ref", error)
+        unavailable(pytestconfig, "migraphx:ref", error)
     saved = tmp_path / "program"
     prepared(engine, model).save(saved)
     data = saved.read_bytes()

@@ -24,7 +24,9 @@ ROWS = {
 
 def unused(rows):
     """Return the rows that no engine, variant and operator gets."""
-    names = product(ENGINE_NAMES, [row.name for row in VARIANTS], [(name,) for name in (*OPERATORS, *ARITHMETIC_OPERATORS)])
+    names = product(
+        ENGINE_NAMES, [row.name for row in VARIANTS], [(name,) for name in (*OPERATORS, *ARITHMETIC_OPERATORS)]
+    )
     used = {find_factor(*each, rows) for each in names}
     return [row for row in rows if row not in used]
 

@@ -34,7 +34,7 @@ CALLS = {
     "fixtures.run.programs:ProgramPool.calibration": "images",
     "fixtures.run.compare:judge_outputs": "judging",
     "fixtures.run.tolerances:Tolerances.tolerance": "judging",
-    "fixtures.plugin.checking:explain_case": "locality without oracle and engine",
+    "fixtures.plugin.agreement:explain_case": "locality without oracle and engine",
     "fixtures.plugin.speed:Stopwatch.measure": "sampling without the engine, pytest-benchmark",
     "fixtures.plugin.accuracy:Decisions.compare": "decisions without the engine",
 }

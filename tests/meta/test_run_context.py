@@ -36,7 +36,7 @@ def test_a_program_that_cannot_be_had_is_asked_for_once(tmp_path, monkeypatch):
 def test_images_that_no_memory_holds_are_refused(context):
     """At once, and not when the machine has none left."""
     spec = ModelSpec("test_nfnet", size=(32, 32))
-    refused = r"100000000000 images have 1\.23e\+06 GB, this machine has \d\S* GB of memory -> use a smaller --batch"
+    refused = r"100000000000 images need 1\.23e\+06 GB, this machine has \d\S* GB of memory -> use a smaller --batch"
     for ask in (context.model_store.images, context.model_store.input_shape):
         with pytest.raises(ModelError, match=refused):
             ask(spec, 100_000_000_000)
