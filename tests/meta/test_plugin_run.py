@@ -1,4 +1,4 @@
-"""A run of the suite: what it says before and after, which cases it makes, and what a failure looks like."""
+"""A run of the suite: header, cases, summary, failures and exit codes."""
 
 import itertools
 import math
@@ -39,13 +39,13 @@ def good(runner):
     return runner.small(CONFORMANCE, "--precision", "fp32,fp16", "--batch", "1", "--batch", "2", "-v")
 
 
-def test_a_good_run_passes(good):
-    """Exit code 0, nothing skipped; decisions on digits are not asked of another network."""
+def test_clean_engine_passes(good):
+    """Exit code 0 and nothing skipped; predictions on digits apply to the digits network only."""
     assert good.code == 0, good.text
     assert re.search(r"\b55 passed, 2 deselected in", good.out), good.out
 
 
-def test_the_header_says_what_will_run(good):
+def test_header_shows_engines_cases_time_and_cache(good):
     """Engine with version, models, precisions, batches, seed, time, cache."""
     assert re.search(r"^  onnxruntime:cpu: \d+\.\d+", good.out, re.MULTILINE)
     assert "    test_nfnet at 64 | fp32, fp16 | batch 1, 2\n" in good.out
@@ -53,8 +53,8 @@ def test_the_header_says_what_will_run(good):
     assert re.search(r"^cache: /", good.out, re.MULTILINE)
 
 
-def test_the_ids_are_readable_and_the_same_everywhere(good):
-    """They are what people put into -k, scripts and saved benchmarks."""
+def test_case_ids_are_stable(good):
+    """Users put them into -k, scripts and saved benchmarks."""
     ids = re.findall(r"test_agreement\.py::test_logits_match_onnxruntime\[(\S+)\] PASSED", good.out)
     assert sorted(ids) == [
         "onnxruntime:cpu-test_nfnet@64-fp16-b1",
@@ -64,13 +64,13 @@ def test_the_ids_are_readable_and_the_same_everywhere(good):
     ]
 
 
-def test_batch_tests_want_more_than_one_image(good):
-    """A batch of one has no rows to mix up."""
+def test_batch_tests_run_on_batches_above_one(good):
+    """A batch of one has no rows to permute."""
     assert set(re.findall(r"test_batching\.py::\w+\[\S+-b(\d+)\]", good.out)) == {"2"}
 
 
-def test_the_summary_has_a_line_a_case(good):
-    """With the worst error, what is allowed, and how often it was compared."""
+def test_summary_has_one_line_per_case(good):
+    """With the worst error, the tolerance and the number of comparisons."""
     lines = re.findall(r"^pass (\S+) +([\d.]+) of [\d.]+ (?:u|floors)  (\d+) comparisons$", good.out, re.MULTILINE)
     counts = {case[-7:]: int(count) for case, _, count in lines}
     assert len(lines) == 4
@@ -79,24 +79,24 @@ def test_the_summary_has_a_line_a_case(good):
 
 
 WORST_FIRST = {
-    "failed, no numbers": (math.nan, 40.0, False),
+    "failed without numbers": (math.nan, 40.0, False),
     "failed by its numbers": (80.0, 40.0, False),
-    "failed by its answer": (1.0, 40.0, False),
-    "passed, nearly not": (30.0, 40.0, True),
+    "failed by its top-1": (1.0, 40.0, False),
+    "passed, close to the tolerance": (30.0, 40.0, True),
     "passed": (2.0, 40.0, True),
 }
 
 
 @pytest.mark.parametrize("rows", list(itertools.permutations(WORST_FIRST, 3)), ids=", ".join)
-def test_the_line_of_a_case_tells_its_worst_comparison(rows):
-    """In whatever order they came: what failed first, then what has no numbers, then the error nearest its limit."""
+def test_summary_line_shows_the_worst_comparison(rows):
+    """In any order: failed first, then those without numbers, then the error closest to the tolerance."""
     comparisons = [Comparison("engine", "case", *WORST_FIRST[row]) for row in rows]
     (worst,) = worst_of_cases(comparisons)
     assert worst == (comparisons[rows.index(min(rows, key=list(WORST_FIRST).index))], 3)
 
 
-def test_a_model_that_fixes_its_batch_is_judged(runner, classifier):
-    """No test asks for another batch of it, and nobody has to say which one that is."""
+def test_model_with_a_fixed_batch_is_judged_at_that_batch(runner, classifier):
+    """No test uses another batch, and the user need not give it."""
     engine = ("--engine", "onnxruntime:cpu", "--precision", "fp32")
     done = runner.pytest(CONFORMANCE, *engine, f"--model={classifier}")
     assert done.code == 0, done.text
@@ -107,8 +107,8 @@ def test_a_model_that_fixes_its_batch_is_judged(runner, classifier):
     assert "takes batches of 4 only, not 2 -> use --batch 4, or export it with a dynamic batch" in refused.out
 
 
-def test_a_file_in_half_precision_is_judged_at_that(runner, half):
-    """By both references, though the engine has other precisions; where these are named they are skipped."""
+def test_half_precision_file_is_judged_at_fp16(runner, half):
+    """Against both references; other precisions that the user names are skipped."""
     words = (f"{CONFORMANCE}/test_agreement.py", "--engine", "onnxruntime:cpu", f"--model={half}", "--batch", "1")
     done = runner.pytest(*words)
     assert done.code == 0, done.text
@@ -120,21 +120,21 @@ def test_a_file_in_half_precision_is_judged_at_that(runner, half):
     assert "runs int8 from a file in fp32, and this model's file is in fp16 -> use --precision fp16" in named.out
 
 
-def test_no_colours_into_a_file(good):
-    """Escape sequences belong on terminals."""
+def test_output_to_a_file_has_no_colours(good):
+    """Escape sequences are for terminals."""
     assert "\x1b" not in good.text
 
 
 @pytest.fixture(scope="module")
 def bad(runner, tmp_path_factory):
-    """An engine that mixes up the rows of a batch."""
+    """A run with an engine that permutes the rows of a batch."""
     plugin = tmp_path_factory.mktemp("swapped") / "swapped_rows.py"
     plugin.write_text(SWAPPED)
     return runner.small(CONFORMANCE, "--precision", "fp32", "--batch", "2", plugin=plugin)
 
 
-def test_mixed_up_rows_fail_and_are_called_by_name(bad):
-    """Case, error against tolerance, the hint, and a FAIL line in the summary."""
+def test_permuted_rows_fail_with_their_pattern(bad):
+    """The message has the case, the pattern and the faulty side; the summary has a FAIL line."""
     assert bad.code == 1
     assert f"onnxruntime:cpu-test_nfnet@64-fp32-b2: {DISAGREES} ONNX Runtime at fp32" in bad.out
     assert PERMUTED.format(image=0, other=1) in bad.out
@@ -143,8 +143,8 @@ def test_mixed_up_rows_fail_and_are_called_by_name(bad):
     assert "Traceback" not in bad.text
 
 
-def test_a_case_whose_tests_failed_has_not_passed(runner, tmp_path):
-    """Though what was compared agreed, or where nothing was."""
+def test_case_with_failed_tests_has_not_passed(runner, tmp_path):
+    """Even if every comparison agreed, or none was made."""
     plugin = tmp_path / "failing.py"
     plugin.write_text("""
 import pytest
@@ -166,8 +166,8 @@ def pytest_runtest_setup(item):
     }
 
 
-def test_the_failure_can_be_seen_again(bad, runner, tmp_path):
-    """The command that it names fails alone in the same way, with only the named case."""
+def test_reproduce_command_fails_in_the_same_way(bad, runner, tmp_path):
+    """With the named case alone."""
     (command,) = set(re.findall(rf"{REPRODUCE}: +(pytest .*test_logits_match_onnxruntime.*)$", bad.out, re.MULTILINE))
     words = command.split()
     assert words[0] == "pytest"
@@ -178,8 +178,8 @@ def test_the_failure_can_be_seen_again(bad, runner, tmp_path):
     assert "1 failed" in again.out
 
 
-def test_what_was_computed_is_saved(bad):
-    """Images, outputs and what was expected, for a look at leisure."""
+def test_images_and_outputs_of_a_failure_are_saved(bad):
+    """With what was expected."""
     paths = re.findall(r"saved: +(\S+logits_match_onnxruntime\S*\.npz)$", bad.out, re.MULTILINE)
     with np.load(paths[0]) as saved:
         assert set(saved) == {"images", "actual/logits", "expected/logits"}
@@ -196,8 +196,8 @@ def test_what_was_computed_is_saved(bad):
         (False, "accuracy", "test_batch*", 1, "remove its row from the known failures"),
     ],
 )
-def test_known_failures_are_expected_strictly(runner, tmp_path, faulty, stage, test, code, words):
-    """At their stage they are expected; elsewhere, or where they pass, the run fails."""
+def test_known_failures_are_strict(runner, tmp_path, faulty, stage, test, code, words):
+    """Expected at their stage; the run fails if they fail elsewhere or pass."""
     plugin = tmp_path / f"known_{stage}_{code}_{faulty}.py"
     plugin.write_text(KNOWN.format(stage=stage, test=test) + (SWAPPED if faulty else ""))
     place = "tests/conformance/test_batching.py" if "batch" in test else "tests/conformance/test_agreement.py"
@@ -207,19 +207,19 @@ def test_known_failures_are_expected_strictly(runner, tmp_path, faulty, stage, t
 
 
 @pytest.mark.skipif(util.find_spec("xdist") is None, reason="pytest-xdist is not installed: pip install pytest-xdist")
-def test_side_by_side_processes_count_together(runner):
-    """Under pytest-xdist the summary and the exit code know what every worker compared."""
+def test_xdist_workers_count_together(runner):
+    """Summary and exit code include the comparisons of every worker."""
     done = runner.small(CONFORMANCE, "--precision", "fp32", "--batch", "1,2", "-n", "2")
     assert done.code == 0, done.text
     assert len(re.findall(r"^pass ", done.out, re.MULTILINE)) == 2
 
 
-def test_nothing_is_lost_when_interrupted(runner, tmp_path):
-    """Ctrl-C in the middle: the verdicts so far are shown, exit code 2."""
+def test_interrupted_run_shows_its_verdicts(runner, tmp_path):
+    """Ctrl-C: the verdicts so far are shown, and the exit code is 2."""
     plugin = tmp_path / "interrupting.py"
     plugin.write_text(
         "import os, signal\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # whoever started this run may have it ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # the parent process may ignore it
         "def pytest_runtest_setup(item):\n"
         "    if 'test_repeating' in item.nodeid: os.kill(os.getpid(), signal.SIGINT)\n"
     )
@@ -228,8 +228,8 @@ def test_nothing_is_lost_when_interrupted(runner, tmp_path):
     assert re.search(r"^pass onnxruntime:cpu-test_nfnet@64-fp32-b2", done.out, re.MULTILINE)
 
 
-def test_threads_are_those_of_both_sides(runner, tmp_path):
-    """The reference takes no more than were given."""
+def test_threads_apply_to_both_sides(runner, tmp_path):
+    """The reference uses no more threads than given."""
     plugin = tmp_path / "counting_threads.py"
     plugin.write_text(
         "from fixtures.engines.onnxruntime.engine import OnnxRuntimeEngine as Engine\n"
@@ -257,7 +257,7 @@ def test_threads_are_those_of_both_sides(runner, tmp_path):
 
 
 def test_collecting_loads_no_engine(runner, tmp_path):
-    """--collect-only is quick and safe: no runtime is imported."""
+    """--collect-only imports no runtime."""
     plugin = tmp_path / "looking.py"
     plugin.write_text(
         "import sys\n"

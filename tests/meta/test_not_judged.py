@@ -1,4 +1,4 @@
-"""What was not judged never counts as passed: engines that are missing, runs that compared nothing, wrong options."""
+"""Not judged never counts as passed: missing engines, runs that compared nothing, wrong options."""
 
 import re
 
@@ -11,8 +11,8 @@ NOWHERE = ("--migraphx", "/nonexistent")
 USAGE, NOTHING = 4, 6
 
 
-def test_a_missing_default_engine_is_skipped_with_the_reason(runner):
-    """Header, skip and summary all say so; the rest is judged."""
+def test_missing_default_engine_is_skipped_with_the_reason(runner):
+    """Header, skip and summary show it; the other engines are judged."""
     done = runner.pytest(
         "tests/conformance/test_engines.py",
         AGREEMENT,
@@ -35,8 +35,8 @@ def test_a_missing_default_engine_is_skipped_with_the_reason(runner):
 
 
 @pytest.mark.parametrize("option", ["--engine", "--require-engine"])
-def test_an_engine_that_was_asked_for_must_be_there(runner, option):
-    """Named and missing is a failure with reason and hint."""
+def test_named_engine_that_is_missing_fails(runner, option):
+    """With reason and hint."""
     words = ("--variant", "test_nfnet", "--image-size", "64", "--precision", "fp32", "--batch", "1")
     done = runner.pytest("tests/conformance", *NOWHERE, option, "migraphx:ref", *words)
     assert done.code == 1, done.text
@@ -45,8 +45,8 @@ def test_an_engine_that_was_asked_for_must_be_there(runner, option):
     assert "-> name a folder" in done.out
 
 
-def test_a_required_engine_must_have_been_compared(runner):
-    """Deselecting its tests does not help."""
+def test_required_engine_must_be_compared(runner):
+    """Even if its tests are deselected."""
     done = runner.small(
         AGREEMENT, "--precision", "fp32", "--batch", "1", *NOWHERE, "--require-engine", "migraphx:ref", "-k", "cpu"
     )
@@ -61,22 +61,22 @@ def test_a_required_engine_must_have_been_compared(runner):
         pytest.param(("tests/conformance/test_batching.py", "--batch", "1"), id="batches of one"),
     ],
 )
-def test_a_run_that_compared_nothing_is_no_success(runner, words):
-    """All skipped, and still not green."""
+def test_run_that_compared_nothing_fails(runner, words):
+    """Exit code 6 although every test was skipped."""
     done = runner.small(*words)
     assert done.code == NOTHING, done.text
     assert "ERROR: nothing was compared" in done.out
 
 
-def test_a_skipped_case_names_its_reason(runner):
-    """As does everything that is not run."""
+def test_skipped_case_names_its_reason(runner):
+    """A precision that the engine lacks."""
     done = runner.small(AGREEMENT, "--precision", "bf16,fp32", "--batch", "1")
     assert done.code == 0, done.text
     assert "onnxruntime:cpu-test_nfnet@64-bf16-b1: ONNX Runtime's CPU kernels do not compute in bf16" in done.out
 
 
-def test_runs_that_do_not_compare_are_left_alone(runner):
-    """Benchmarks alone, or tests of the suite itself, need no comparison; nor does a test by the name of its folder."""
+def test_runs_without_comparing_tests_succeed(runner):
+    """Benchmarks alone, meta tests and tests/conformance/test_engines.py need no comparison."""
     assert runner.small("tests/performance", "--precision", "fp32", "--batch", "1").code == 0
     assert runner.pytest("tests/meta/test_variants.py").code == 0
     opened = runner.small("tests/conformance/test_engines.py")
@@ -86,7 +86,7 @@ def test_runs_that_do_not_compare_are_left_alone(runner):
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
-    """Files that are no usable model, by what is wrong."""
+    """Files that are not usable as models, named by what is wrong."""
     folder = tmp_path_factory.mktemp("broken")
     image = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])
     other = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", 3, 8, 8])
@@ -134,8 +134,8 @@ WRONG = [
 @pytest.mark.parametrize(
     ("words", "message"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
 )
-def test_a_wrong_option_is_one_clear_line(runner, broken, tmp_path, words, message):
-    """Exit code of a usage error, what and what to do, no traceback, nothing left behind."""
+def test_wrong_option_is_one_line(runner, broken, tmp_path, words, message):
+    """Exit code 4, what is wrong and what to do, no traceback, no files left behind."""
     given = [word.format(folder=broken) for word in words]
     if not given[0].startswith("--cache-dir"):
         given.append(f"--cache-dir={tmp_path}")
