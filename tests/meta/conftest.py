@@ -12,7 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from fixtures.engines.registry import open_engine
+from fixtures.errors import EngineUnavailable
 from fixtures.nfnet.store import built_model
+from fixtures.plugin.failures import unavailable
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec
 from fixtures.run.context import RunContext
@@ -120,6 +123,15 @@ def context(tmp_path_factory):
     """Engines, models and results of a module, with a cache of its own."""
     with RunContext.create(tmp_path_factory.mktemp("context")) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def ref_engine(pytestconfig):
+    """MIGraphX with its ref target; tests are skipped if it is missing."""
+    try:
+        return open_engine("migraphx:ref", pytestconfig.option.migraphx)
+    except EngineUnavailable as error:
+        unavailable(pytestconfig, "migraphx:ref", error)
 
 
 @pytest.fixture(scope="session")

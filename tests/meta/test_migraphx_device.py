@@ -1,86 +1,94 @@
-"""MIGraphX with inputs and outputs in device memory, on a stand-in for that."""
+"""MIGraphX with inputs and outputs in device memory, on a stand-in for a GPU build."""
 
 import gc
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fixtures.engines.base import as_fed
-from fixtures.engines.migraphx import device as migraphx_device
+from fixtures.engines.migraphx.program import DeviceProgram
 from fixtures.errors import RunError
-from fixtures.records import Costs
+from fixtures.records import Costs, ModelFile, TensorInfo
+
+INPUT, OUTPUT = TensorInfo("inputs", "float32", (2,)), TensorInfo("logits", "float32", (2,))
+MODEL = ModelFile(Path("model.onnx"), "model", INPUT, (OUTPUT,))
 
 
 class DeviceApi:
-    """Device memory as the Python module documents it: what was not uploaded or downloaded does not mix."""
+    """The documented device functions of the Python module; device arrays are tagged."""
 
     def __init__(self):
         self.synchronised = 0
 
     argument = staticmethod(np.asarray)
     to_gpu = staticmethod(lambda array: ("device", array.copy()))
-    allocate_gpu = staticmethod(lambda shape: ("device", np.empty(shape)))
-    from_gpu = staticmethod(lambda held: held[1])
+    allocate_gpu = staticmethod(lambda shape: ("device", np.empty(shape.lens(), np.float32)))
+    from_gpu = staticmethod(lambda tagged: tagged[1])
 
     def gpu_sync(self):
-        """Count."""
+        """Count the calls."""
         self.synchronised += 1
 
 
-class DeviceModel:
-    """Doubles its input on the device; refuses host memory and missing output buffers."""
+class VectorShape:
+    """Two fp32 numbers."""
 
-    inputs = outputs = ()
-    facts = {}  # noqa: RUF012
-    costs = Costs()
+    def type_string(self):
+        """As MIGraphX spells it."""
+        return "float_type"
+
+    def lens(self):
+        """One dimension."""
+        return [2]
+
+
+class DoublingProgram:
+    """Doubles its input on the device; rejects host memory and missing output buffers."""
+
     closed = False
 
     def get_parameter_shapes(self):
-        """As a program compiled with offload_copy=False has them."""
-        return {"inputs": (2,), "main:#output_0": (2,)}
+        """Of a program compiled with offload_copy=False."""
+        return {"inputs": VectorShape(), "main:#output_0": VectorShape()}
+
+    def get_output_shapes(self):
+        """One output."""
+        return [VectorShape()]
 
     def run(self, parameters):
-        """Only what lies on the device is taken."""
+        """Write to the output buffer."""
         assert set(parameters) == {"inputs", "main:#output_0"}
-        assert all(held[0] == "device" for held in parameters.values())
+        assert all(place == "device" for place, _ in parameters.values())
         parameters["main:#output_0"][1][:] = 2 * parameters["inputs"][1]
         return [parameters["main:#output_0"]]
 
-    def checked(self, feeds):
-        """The host program's part."""
-        return {name: as_fed(array, "float32") for name, array in feeds.items()}
-
-    def named(self, results):
-        """Likewise."""
-        return {"logits": results[0]}
-
     def close(self):
-        """Likewise."""
+        """As in the binding."""
         self.closed = True
 
 
-def test_device_program_uploads_runs_waits_and_downloads():
-    """Results are copies on the host, the device is waited for once a run, everything is freed."""
-    api, model = DeviceApi(), DeviceModel()
-    program = migraphx_device.DeviceProgram(api, model, model)
+def test_device_program_uploads_runs_synchronises_and_downloads():
+    """Results are copies on the host, and closing frees the program."""
+    api, doubling = DeviceApi(), DoublingProgram()
+    program = DeviceProgram("migraphx:gpu", api, doubling, MODEL, {}, Costs())
     first = program.run({"inputs": np.array([1.0, 2.0])})["logits"]
     second = program.run({"inputs": np.array([3.0, 4.0])})["logits"]
     assert (first.tolist(), second.tolist()) == ([2, 4], [6, 8])
     assert api.synchronised == 2
     program.close()
-    assert model.closed
+    assert doubling.closed
 
 
-def test_a_closed_device_program_holds_nothing_and_says_so():
-    """The module frees a program when nobody holds it any more."""
-    model = DeviceModel()
-    program, held = migraphx_device.DeviceProgram(DeviceApi(), model, DeviceModel()), weakref.ref(model)
+def test_closed_device_program_holds_no_reference_and_refuses_to_run():
+    """The module frees a program when its last reference is gone."""
+    doubling = DoublingProgram()
+    program, reference = DeviceProgram("migraphx:gpu", DeviceApi(), doubling, MODEL, {}, Costs()), weakref.ref(doubling)
     uploaded = program.upload({"inputs": np.array([1.0, 2.0])})
-    del model
+    del doubling
     program.close()
     program.close()
     gc.collect()
-    assert held() is None
-    with pytest.raises(RunError, match="the program is closed"):
+    assert reference() is None
+    with pytest.raises(RunError, match="closed"):
         program.run_on_device(uploaded)

@@ -27,7 +27,7 @@ def test_missing_default_engine_is_skipped_with_the_reason(runner):
         "64",
     )
     assert done.code == 0, done.text
-    assert "  migraphx:gpu: NOT JUDGED, there is no MIGraphX in the place that was named, /nonexistent\n" in done.out
+    assert "  migraphx:gpu: NOT JUDGED, there is no MIGraphX in the given location, /nonexistent\n" in done.out
     assert "    -> name a folder with migraphx*.so" in done.out
     assert "1 skipped" in done.out
     assert "\nNOT JUDGED migraphx:gpu: " in done.out
@@ -40,7 +40,7 @@ def test_named_engine_that_is_missing_fails(runner, option):
     words = ("--variant", "test_nfnet", "--image-size", "64", "--precision", "fp32", "--batch", "1")
     done = runner.pytest("tests/conformance", *NOWHERE, option, "migraphx:ref", *words)
     assert done.code == 1, done.text
-    assert "requested, but not usable: migraphx:ref: there is no MIGraphX in the place that was named" in done.out
+    assert "requested, but not usable: migraphx:ref: there is no MIGraphX in the given location" in done.out
     assert "(requested by name: these will fail)" in done.out
     assert "-> name a folder" in done.out
 

@@ -125,7 +125,7 @@ def test_a_file_in_half_precision_is_judged_at_that(runner, half):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--migraphx", "/nonexistent"), "there is no MIGraphX in the place that was named"),
+        (("--migraphx", "/nonexistent"), "there is no MIGraphX in the given location"),
         (("--engine", "migraphx:ref", "--migraphx", "/nonexistent"), "-> name a folder with"),
         (("--engine", "onnxruntime:cpu", "--model", "none.onnx"), "none.onnx: no such model file -> check the path"),
         (("--engine", "onnxruntime:cpu", "--model", str(ROOT / "README.md")), "not an ONNX file"),

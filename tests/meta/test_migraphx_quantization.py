@@ -1,0 +1,147 @@
+"""int8 and fp8 on the real MIGraphX: what it computes, and every way in which a quantisation can go wrong."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from fixtures.engines.migraphx import precision_check
+from fixtures.errors import CompileError, RequestNotHonouredError
+from fixtures.onnx_file import inspect
+from fixtures.records import EngineOptions
+from tests.meta.tiny_models import saved
+
+real = pytest.mark.migraphx
+calibrated = pytest.mark.parametrize("precision", ["int8", "fp8"])
+SHAPE = (2, 4, 3, 3)
+RNG = np.random.default_rng(5)
+WEIGHTS = RNG.standard_normal((4, 2, 1, 1)).astype(np.float32)
+IMAGES = RNG.standard_normal(SHAPE).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A grouped convolution."""
+    path = tmp_path_factory.mktemp("models") / "grouped.onnx"
+    node = ("Conv", ("x", "w"), ("y",), {"group": 2})
+    return saved(path, node, shape=("batch", 4, 3, 3), weights={"w": WEIGHTS})
+
+
+@pytest.fixture
+def prepare(ref_engine, model):
+    """Prepare the model with calibration arrays."""
+
+    def preparer(precision, calibration):
+        options = EngineOptions()
+        return ref_engine.prepare(model, shape=SHAPE, precision=precision, options=options, calibration=calibration)
+
+    return preparer
+
+
+def as_int8(array, largest):
+    """Quantise and dequantise as MIGraphX does: two roundings of the scale, ties to even."""
+    scale = np.float32(1) / (np.float32(127) / np.float32(largest))
+    return (np.clip(np.rint(array / scale), -128, 127).astype(np.float64) * float(scale)).astype(np.float32)
+
+
+def as_fp8(array, largest):
+    """The same in fp8e4m3fn."""
+    scale = float(np.float32(1) / (np.float32(448) / np.float32(largest)))
+    scaled = np.clip(array.astype(np.float64) / scale, -448, 448).astype(ml_dtypes.float8_e4m3fn)
+    return (scaled.astype(np.float64) * scale).astype(np.float32)
+
+
+@real
+@pytest.mark.parametrize(("precision", "quantised", "kind"), [("int8", as_int8, "int8"), ("fp8", as_fp8, "fp8e4m3fn")])
+def test_quantised_convolution_matches_the_formula_bit_by_bit(prepare, precision, quantised, kind):
+    """One scale a tensor, from the largest value of all calibration arrays; fp32 products, summed in float64."""
+    calibration = [IMAGES * np.float32(0.5), IMAGES * np.float32(0.75)]
+    program = prepare(precision, calibration)
+    images = quantised(IMAGES, np.abs(calibration[1]).max()).reshape(2, 2, 2, 9)
+    weights = quantised(WEIGHTS, np.abs(WEIGHTS).max()).reshape(2, 2, 2)
+    products = weights[None, :, :, :, None] * images[:, :, None]
+    got = program.run({"x": IMAGES})["y"].reshape(2, 2, 2, 9)
+    assert np.array_equal(got, products.astype(np.float64).sum(axis=3).astype(np.float32))
+    assert (program.facts["calibration_images"], program.facts["quantized_tensors"]) == ("4", "2")
+    assert kind in program.facts["instruction_types"]
+
+
+@real
+@calibrated
+@pytest.mark.parametrize(
+    ("calibration", "message"),
+    [
+        ([], "1/64"),
+        ([IMAGES[:1]], r"array 0 is float32\[1, 4, 3, 3\], .*\[2, 4, 3, 3\]"),
+        ([IMAGES, IMAGES.astype(np.complex64)], "array 1 is complex64"),
+        ([IMAGES, IMAGES * 0], "array 1 "),
+        ([IMAGES * np.float32(np.nan)], "array 0 "),
+    ],
+    ids=["none", "shape", "type", "zero", "nan"],
+)
+def test_unusable_calibration_never_reaches_migraphx(prepare, precision, calibration, message):
+    """It would be read as zeros, or leave a program that ends the process."""
+    with pytest.raises(CompileError, match=message) as caught:
+        prepare(precision, calibration)
+    assert "[2, 4, 3, 3]" in caught.value.hint
+
+
+def ignored(quantize):
+    """A quantisation that ignores its calibration."""
+    return lambda program, target, _: quantize(program, target)
+
+
+def mistaken(quantize):
+    """One that reads other images than those given."""
+    return lambda program, target, _: quantize(program, target, [{"x": IMAGES * np.float32(3)}])
+
+
+def idle(_):
+    """One that does nothing."""
+    return lambda *_: None
+
+
+@real
+@calibrated
+@pytest.mark.parametrize(
+    ("fault", "message"), [(ignored, "all 2 scales"), (mistaken, "input's scale is"), (idle, "only 0 tensors")]
+)
+def test_unused_calibration_is_detected_from_the_scales(ref_engine, prepare, monkeypatch, precision, fault, message):
+    """The quantised program prints them."""
+    function = f"quantize_{precision}"
+    monkeypatch.setattr(ref_engine._api, function, fault(getattr(ref_engine._api, function)), raising=False)
+    with pytest.raises(RequestNotHonouredError, match=message):
+        prepare(precision, [IMAGES])
+
+
+@real
+def test_failed_quantisation_is_a_compile_error_with_migraphx_reason(ref_engine, prepare, monkeypatch):
+    """The program is dropped: using it would end the process."""
+    quantize = ref_engine._api.quantize_int8
+    monkeypatch.setattr(ref_engine._api, "quantize_int8", lambda *given: quantize(*given, ["dot"]), raising=False)
+    with pytest.raises(CompileError, match="DOT and CONVOLUTION"):
+        prepare("int8", [IMAGES])
+
+
+@real
+def test_binding_checks_calibration_arrays_itself(ref_engine, model):
+    """Whoever calls it."""
+    program = ref_engine._api.parse_onnx(str(model), map_input_dims={"x": SHAPE})
+    with pytest.raises(RuntimeError, match=r"float32\[1, 4, 3, 3\] for parameter x"):
+        ref_engine._api.quantize_int8(program, ref_engine._target, [{"x": IMAGES[:1]}])
+    with pytest.raises(RuntimeError, match="Parameter not found: x"):
+        ref_engine._api.quantize_fp8(program, ref_engine._target, [{}])
+
+
+def test_scales_are_read_from_the_printed_program(model):
+    """Names with and without their module, attributes with and without brackets."""
+    text = """
+        @0 = @literal{0.015625} -> float_type, {1}, {0}
+        main:@1 = multibroadcast[out_lens={2},out_dyn_dims={}](@0) -> float_type, {2}, {0}
+        main:@2 = quantizelinear(x,main:@1,@9) -> int8_type, {2}, {1}
+        main:@3 = quantizelinear[out_type=nullopt](main:@2,@7,@9) -> int8_type, {2}, {1}
+    """
+    first, second = precision_check.quantized_tensors(text)
+    assert (first.source, first.scale, first.kind) == ("x", 1 / 64, "int8")
+    assert np.isnan(second.scale)
+    with pytest.raises(RequestNotHonouredError, match="1/64"):
+        precision_check.check_quantization(text, [IMAGES], "int8", inspect(model))

@@ -1,0 +1,23 @@
+"""Models of a few nodes."""
+
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+
+def tiny_model(*nodes, shape, outputs=("y",), weights=None, opset=13, kind=TensorProto.FLOAT):
+    """Return a model with the input ``x`` of ``shape``; ``nodes`` are (operator, inputs, outputs, attributes)."""
+    made = [helper.make_node(operator, list(given), list(made), **more) for operator, given, made, more in nodes]
+    graph = helper.make_graph(
+        made,
+        "tiny",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info(name, kind, None) for name in outputs],
+        [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def saved(path, *nodes, **options):
+    """Write a model and return its path."""
+    onnx.save(tiny_model(*nodes, **options), path)
+    return path
