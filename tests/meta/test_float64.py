@@ -1,4 +1,4 @@
-"""Float64 reference and noise floors of a model: near the errors of real engines, and memoized on disk by content."""
+"""Float64 outputs and noise floors of a model, and how near to them a real engine is."""
 
 import numpy as np
 import pytest

@@ -1,9 +1,9 @@
-"""Floors beside the errors of the engines that are here, and the README's picture of both; not a test.
+"""Compare the errors of the installed engines with their noise floors, and draw fixtures/assets/floors.svg.
 
-    python tests/meta/floors.py measure rows.json                      # the models of the README's picture
-    python tests/meta/floors.py measure rows.json --model eca_nfnet_l0@64
-    .ci/with-migraphx python tests/meta/floors.py measure ref.json     # the same where MIGraphX is
-    python tests/meta/floors.py draw floors.svg rows.json ref.json
+    python tests/studies/noise_floors.py measure rows.json                      # the models of the README's picture
+    python tests/studies/noise_floors.py measure rows.json --model eca_nfnet_l0@64
+    .ci/with-migraphx python tests/studies/noise_floors.py measure ref.json     # the same with MIGraphX
+    python tests/studies/noise_floors.py draw fixtures/assets/floors.svg rows.json ref.json
 
 ONNX Runtime runs at every optimisation level with one and two threads.
 """
@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from fixtures.cache import cache_folder
 from fixtures.engines.onnxruntime.engine import LEVELS
-from fixtures.engines.registry import ENGINE_NAMES, engine_status
+from fixtures.engines.registry import ENGINE_NAMES, REFERENCE, engine_info, engine_status
 from fixtures.precisions import BY_NAME, precision
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference.distance import relative_errors
@@ -27,48 +27,44 @@ from fixtures.run.context import RunContext
 from fixtures.verdict.tolerances import DEFAULT
 
 MODELS = ("test_nfnet@64", "dm_nfnet_f0@192")
-SLOWEST = 64  # pixels up to which the slow ways to compute are taken
+SLOW_ENGINE_PIXELS = 64  # largest image of a slow engine
 IMAGES = 2
-WAYS = {
-    "onnxruntime:cpu": [EngineOptions(graph_optimization=level, threads=count) for level in LEVELS for count in (1, 2)]
-}
+REFERENCE_OPTIONS = [EngineOptions(graph_optimization=level, threads=count) for level in LEVELS for count in (1, 2)]
 
 
-def cases(context, spec, slow):
-    """All that the engines on this machine can be asked for."""
+def cases(context, spec):
+    """Yield everything that the installed engines support."""
     for engine in ENGINE_NAMES:
-        if not engine_status(engine).usable or (engine == "migraphx:ref" and not slow):
+        slow = engine_info(engine).workload.is_slow and spec.size[0] > SLOW_ENGINE_PIXELS
+        if slow or not engine_status(engine).usable:
             continue
         for name in BY_NAME:
-            for options in WAYS.get(engine, [EngineOptions()]):
+            for options in REFERENCE_OPTIONS if engine == REFERENCE else [EngineOptions()]:
                 case = Case(engine, spec, name, IMAGES, options)
                 if not context.program_pool.unsupported(case):
                     yield case
 
 
 def measure(context, text):
-    """Rows of one model: for each way to run it the error and its floor, in u."""
+    """Yield the error and the noise floor of each case of a model, in u."""
     variant, _, pixels = text.partition("@")
     spec = ModelSpec(variant, None, (int(pixels), int(pixels)))
-    images = context.model_store.images(spec, IMAGES)
-    for case in cases(context, spec, int(pixels) <= SLOWEST):
+    images, exact = context.model_store.images(spec, IMAGES), context.tolerances.exact(spec, IMAGES)
+    for case in cases(context, spec):
         unit = precision(case.precision).unit_roundoff
-        error = (
-            relative_errors(context.program_pool.run(case, images), context.tolerances.exact(spec, IMAGES)).max() / unit
-        )
-        floor = context.tolerances.tolerance(case).floor / unit
-        way = case.options.graph_optimization if case.engine.startswith("onnxruntime") else ""
+        error = relative_errors(context.program_pool.run(case, images), exact).max() / unit
+        floor = context.tolerances.tolerance(case).noise_floor / unit
         print(
-            f"{text:<18} {case.engine:<16} {case.precision:<5} {way:<9} {case.options.threads} threads  "
-            f"{error:8.2f} u, floor {floor:8.2f} u, {error / floor:5.2f} floors",
+            f"{text:<18} {case.engine:<16} {case.precision:<5} {case.options.graph_optimization:<9} "
+            f"{case.options.threads} threads  {error:8.2f} u, noise floor {floor:8.2f} u, ratio {error / floor:5.2f}",
             flush=True,
         )
         yield {"model": text, "engine": case.engine, "precision": case.precision, "error": error, "floor": floor}
 
 
 def draw(picture, rows):
-    """Errors in floors, an engine and model a column group, beside what is allowed."""
-    import matplotlib as mpl  # noqa: PLC0415 - measuring does without it
+    """Draw errors in noise floors: a column for each precision, a series for each engine and model."""
+    import matplotlib as mpl  # noqa: PLC0415 - measuring works without it
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "floors"
@@ -81,14 +77,13 @@ def draw(picture, rows):
         mine = [row for row in rows if (row["engine"], row["model"]) == (engine, model)]
         x = [names.index(row["precision"]) + (index - (len(series) - 1) / 2) * 0.18 for row in mine]
         axes.scatter(x, [row["error"] / row["floor"] for row in mine], s=22, alpha=0.7, label=f"{engine}, {model}")
-    axes.axhline(DEFAULT.factor, color="firebrick", linewidth=1)
-    axes.text(len(names) - 0.5, DEFAULT.factor * 0.93, "allowed", color="firebrick", ha="right", va="top")
-    axes.axhline(1, color="grey", linewidth=1)
-    axes.text(len(names) - 0.5, 1.03, "floor, computed", color="grey", ha="right", va="bottom")
+    for value, text, color in ((DEFAULT.factor, "tolerance", "firebrick"), (1, "noise floor", "grey")):
+        axes.axhline(value, color=color, linewidth=1)
+        axes.text(len(names) - 0.5, value * 1.03, text, color=color, ha="right", va="bottom")
     for place, name in enumerate(names):
         floors = sorted(row["floor"] for row in rows if row["precision"] == name)
-        axes.text(place, 0.13, f"floor {floors[0]:.2g} to {floors[-1]:.2g} u", ha="center", fontsize=8)
-    axes.set(yscale="log", ylim=(0.12, 6), ylabel="error in floors", xlim=(-0.5, len(names) - 0.5))
+        axes.text(place, 0.13, f"{floors[0]:.2g} to {floors[-1]:.2g} u", ha="center", fontsize=8)
+    axes.set(yscale="log", ylim=(0.12, 6), ylabel="error / noise floor", xlim=(-0.5, len(names) - 0.5))
     axes.set_yticks([0.25, 0.5, 1, 2, 4], ["0.25", "0.5", "1", "2", "4"])
     axes.set_yticks([], minor=True)
     axes.set_xticks(range(len(names)), names)

@@ -1,8 +1,8 @@
-"""How much faster than onnx's ReferenceEvaluator the oracle is, both in float64 on the same graph and image.
+"""Compare the speed of the float64 evaluator with onnx's ReferenceEvaluator, both in float64 on the same graph.
 
     python tests/studies/reference_speed.py [variant] [image size]     # two minutes
 
-Both alternate, so that a busy machine slows both; the ratio is the median over the rounds. Their distance is shown too.
+They alternate, so that a busy machine slows down both; the result is the median ratio over the rounds.
 """
 
 from __future__ import annotations
@@ -14,44 +14,43 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from fixtures.cache import cache_folder  # noqa: E402
-from fixtures.inputs import synthetic_images  # noqa: E402
-from fixtures.nfnet.store import built_model  # noqa: E402
-from fixtures.precisions import precision  # noqa: E402
-from fixtures.records import ModelSpec  # noqa: E402
-from fixtures.reference.evaluator import GraphEvaluator  # noqa: E402
-from tests.meta.evaluator import float64_model, onnx_evaluator  # noqa: E402
+from fixtures.cache import cache_folder
+from fixtures.inputs import synthetic_images
+from fixtures.nfnet.store import built_model
+from fixtures.precisions import precision
+from fixtures.records import ModelSpec
+from fixtures.reference.evaluator import GraphEvaluator
+from tests.meta.evaluator import float64_model, onnx_evaluator
 
 ROUNDS = 7
 
 
 def timed(work):
-    """Seconds and the result."""
+    """Return the seconds that ``work`` takes, and its result."""
     start = time.perf_counter()
     result = work()
     return time.perf_counter() - start, result
 
 
-def main(name="dm_nfnet_f0", size="192"):
-    """Print the ratio."""
-    size = int(size)
-    path = built_model(ModelSpec(name, None, (size, size)), precision("fp32"), cache_folder())
-    images = synthetic_images("speed", (1, 3, size, size)).astype(np.float64)
-    oracle, evaluator = GraphEvaluator(path), onnx_evaluator(float64_model(path))
-    oracle.evaluate({"inputs": images})  # reads the weights; the evaluator has done so
+def main(name="dm_nfnet_f0", pixels="192"):
+    """Print the ratio of each round and the median."""
+    size = (int(pixels), int(pixels))
+    path = built_model(ModelSpec(name, None, size), precision("fp32"), cache_folder())
+    images = synthetic_images("speed", (1, 3, *size)).astype(np.float64)
+    ours, theirs = GraphEvaluator(path), onnx_evaluator(float64_model(path))
+    ours.evaluate({"inputs": images})  # warm-up: reads the weights, as ReferenceEvaluator has done
     ratios = []
-    for at in range(ROUNDS):
-        ours, got = timed(lambda: oracle.evaluate({"inputs": images})["logits"])
-        theirs, (want,) = timed(lambda: evaluator.run(None, {"inputs": images}))
-        ratios.append(theirs / ours)
-        print(f"round {at + 1} of {ROUNDS}: {ratios[-1]:.1f} times", flush=True)
-    off = np.linalg.norm(got - want) / np.linalg.norm(want)
+    for round_number in range(1, ROUNDS + 1):
+        own_seconds, got = timed(lambda: ours.evaluate({"inputs": images})["logits"])
+        onnx_seconds, (want,) = timed(lambda: theirs.run(None, {"inputs": images}))
+        ratios.append(onnx_seconds / own_seconds)
+        print(f"round {round_number} of {ROUNDS}: {ratios[-1]:.1f} times as fast", flush=True)
+    error = np.linalg.norm(got - want) / np.linalg.norm(want)
     print(
-        f"{name} at {size}: {statistics.median(ratios):.1f} times faster (median; {min(ratios):.1f} to "
-        f"{max(ratios):.1f}), relative distance {off:.1e}"
+        f"{name} at {pixels}: {statistics.median(ratios):.1f} times as fast (median; {min(ratios):.1f} to "
+        f"{max(ratios):.1f}), relative L2 distance {error:.1e}"
     )
 
 
