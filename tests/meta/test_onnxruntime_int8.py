@@ -73,11 +73,11 @@ def test_without_images_nothing_is_quantised(context):
     path = context.model_store.onnx_file(SPEC).path
     with pytest.raises(CompileError, match="int8 needs calibration images, none were given"):
         open_engine("cpu").prepare(path, shape=(2, 3, 64, 64), precision="int8", options=EngineOptions())
-    with pytest.raises(EvaluationError, match="no calibration images were given -> int8 and fp8 need some"):
+    with pytest.raises(EvaluationError, match="no calibration images"):
         Float64Reference(context.model_store.onnx_file(SPEC), context.cache).noise_floors(
             context.model_store.images(SPEC, 1), arithmetic("int8")
         )
-    with pytest.raises(EvaluationError, match=r"the range of 'inputs' is not known -> calibrate with images first"):
+    with pytest.raises(EvaluationError, match="'inputs'"):
         GraphEvaluator(path).evaluate({"inputs": context.model_store.images(SPEC, 1)}, None, arithmetic("int8"))
 
 
