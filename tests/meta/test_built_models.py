@@ -3,22 +3,17 @@
 import subprocess
 import sys
 import textwrap
-import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
 
 from fixtures.errors import CacheError, ModelError, UsageError
-from fixtures.nfnet import store
-from fixtures.nfnet import writer as onnxfile
+from fixtures.nfnet import store, writer
 from fixtures.nfnet.store import built_model
 from fixtures.nfnet.weights import SeededWeights
-from fixtures.nfnet.writer import write_model
-from fixtures.onnx_file import data_path
+from fixtures.onnx_weights import data_path
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec
 
@@ -34,7 +29,7 @@ def models(folder):
 
 def leftovers(folder):
     """Temporary files and folders of a write."""
-    return [path for path in folder.rglob("*") if onnxfile.UNFINISHED in str(path) or "tmp" in path.name]
+    return [path for path in folder.rglob("*") if writer.UNFINISHED in str(path) or "tmp" in path.name]
 
 
 def test_model_is_built_once(tmp_path):
@@ -87,114 +82,96 @@ def test_specification_without_variant_or_size_is_a_usage_error(tmp_path, spec):
 
 
 class FailingWeights(SeededWeights):
-    """Fails in the middle: the header and some weights are on the disk by then."""
+    """Raises ``error`` after ten tensors."""
 
     error: BaseException
     left = 10
 
     def __getitem__(self, name):
-        """Give ten tensors, then fail."""
+        """Return ten tensors, then fail."""
         self.left -= 1
         if self.left < 0:
             raise self.error
         return super().__getitem__(name)
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (KeyboardInterrupt(), KeyboardInterrupt),
-        (MemoryError(), MemoryError),
-        (ModelError("overflow"), ModelError),
-        (OSError(28, "No space left on device"), CacheError),
-    ],
-    ids=["interrupt", "memory", "model", "disk"],
-)
-def test_failed_write_leaves_nothing_and_the_next_one_succeeds(tmp_path, monkeypatch, error, expected):
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), ModelError("overflow")], ids=repr)
+def test_failed_computation_leaves_nothing_and_the_next_one_succeeds(tmp_path, monkeypatch, error):
     """No truncated model, no temporary file, no lock that is held."""
     monkeypatch.setattr(FailingWeights, "error", error, raising=False)
     with monkeypatch.context() as patch:
         patch.setattr(store, "SeededWeights", FailingWeights)
-        with pytest.raises(expected) as caught:
+        with pytest.raises(type(error)):
             built_model(SPEC, FP32, tmp_path)
-    assert len(str(caught.value).splitlines()) <= 1
     assert not models(tmp_path)
     assert not leftovers(tmp_path)
     assert built_model(SPEC, FP32, tmp_path).exists()
 
 
-def test_full_disk_error_has_the_reason_and_a_hint(tmp_path, monkeypatch):
-    """The message names the model's file, the system's reason and the way out."""
-    monkeypatch.setattr(FailingWeights, "error", OSError(28, "No space left on device"), raising=False)
-    monkeypatch.setattr(store, "SeededWeights", FailingWeights)
+@pytest.mark.parametrize("external_above", [0, 2**26], ids=["external", "inline"])
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "No space left on device"), CacheError)],
+    ids=["interrupt", "disk"],
+)
+def test_failed_write_leaves_nothing_and_the_next_one_succeeds(tmp_path, monkeypatch, error, expected, external_above):
+    """Neither the model nor its data file exists until both are complete."""
+
+    def save_and_fail(*args, **kwargs):
+        save(*args, **kwargs)
+        raise error
+
+    save = onnx.save
+    monkeypatch.setattr(writer, "EXTERNAL_ABOVE", external_above)
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx, "save", save_and_fail)
+        with pytest.raises(expected) as caught:
+            built_model(SPEC, FP32, tmp_path)
+    assert len(str(caught.value).splitlines()) <= 1
+    assert not models(tmp_path)
+    assert not leftovers(tmp_path)
+    path = built_model(SPEC, FP32, tmp_path)
+    assert models(tmp_path) == [path, data_path(path)][: 1 if external_above else 2]
+
+
+def test_full_disk_error_has_the_file_the_reason_and_a_hint(tmp_path, monkeypatch):
+    """The hint names the option for another folder."""
+
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(onnx, "save", fail)
     with pytest.raises(CacheError, match=r"test_nfnet@32-fp32\.onnx: .*No space left on device -> .*--cache-dir"):
         built_model(SPEC, FP32, tmp_path)
 
 
-def test_interrupted_write_with_external_data_leaves_nothing(tmp_path):
-    """Neither of the two files exists until both are complete."""
-    net, size = store._described(SPEC)
-    weights = FailingWeights(net.variant.name, 0)
-    weights.error = KeyboardInterrupt()
-    path = tmp_path / "model.onnx"
-    arguments = {"classes": net.classes, "name": "x", "beside": True}
-    with pytest.raises(KeyboardInterrupt):
-        write_model(store.build_graph(net, weights, size), path, FP32, **arguments)
-    assert not list(tmp_path.iterdir())
-    weights.left = 10**6
-    write_model(store.build_graph(net, weights, size), path, FP32, **arguments)
-    assert models(tmp_path) == [path, data_path(path)]
-    assert not leftovers(tmp_path)
-
-
-@pytest.mark.parametrize("mapped", [True, False])
-def test_model_without_its_weights_is_built_again(tmp_path, monkeypatch, mapped):
+@pytest.mark.parametrize("external_above", [0, 2**26], ids=["external", "inline"])
+def test_model_without_its_weights_is_built_again(tmp_path, monkeypatch, external_above):
     """They were removed, or truncated."""
-    monkeypatch.setattr(store, "MAPPED_ABOVE", 0)
-    path = built_model(SPEC, FP32, tmp_path, mapped=mapped)
-    assert data_path(path).exists() == mapped
-    weights = data_path(path) if mapped else path
+    monkeypatch.setattr(writer, "EXTERNAL_ABOVE", external_above)
+    path = built_model(SPEC, FP32, tmp_path)
+    weights = path if external_above else data_path(path)
     content = weights.read_bytes()
     for damage in (weights.unlink, lambda: weights.write_bytes(content[:-100])):
         damage()
-        assert built_model(SPEC, FP32, tmp_path, mapped=mapped) == path
+        assert built_model(SPEC, FP32, tmp_path) == path
         assert weights.read_bytes() == content
-
-
-def test_weights_are_stored_where_the_engine_wants_them(tmp_path, monkeypatch):
-    """The same network in one file and in two; a small one is one file for every engine."""
-    assert built_model(SPEC, FP32, tmp_path, mapped=True) == built_model(SPEC, FP32, tmp_path, mapped=False)
-    monkeypatch.setattr(store, "MAPPED_ABOVE", 0)
-    one, two = (built_model(SPEC, FP32, tmp_path, mapped=mapped) for mapped in (False, True))
-    assert not data_path(one).exists()
-    weights = [
-        {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
-        for path in (one, two)
-    ]
-    assert weights[0].keys() == weights[1].keys()
-    assert all(np.array_equal(array, weights[1][name]) for name, array in weights[0].items())
 
 
 CHILD = """
     import sys, time
-    from dataclasses import replace
     from pathlib import Path
+    import onnx
     from fixtures.nfnet import store
     from fixtures.precisions import precision
     from fixtures.records import ModelSpec
 
-    def slowly(graph, path, *args, **kwargs):
+    def save_slowly(*args, **kwargs):
+        save(*args, **kwargs)
         print("wrote", flush=True)
-        graph.parts[5] = replace(graph.parts[5], make=pause(graph.parts[5].make))
-        write(graph, path, *args, **kwargs)
+        time.sleep(float(sys.argv[2]))
 
-    def pause(make):
-        def paused():
-            time.sleep(float(sys.argv[2]))
-            return make()
-        return paused
-
-    write, store.write_model = store.write_model, slowly
+    save, onnx.save = onnx.save, save_slowly
     print("ready", flush=True)
     sys.stdin.readline()
     path = store.built_model(ModelSpec(variant="test_nfnet", size=(32, 32)), precision("fp32"), Path(sys.argv[1]))
@@ -203,7 +180,7 @@ CHILD = """
 
 
 def start(folder, pause):
-    """Start a process that builds a model and takes ``pause`` seconds in the middle of the file."""
+    """Start a process that builds a model and pauses for so many seconds before it moves the file."""
     child = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(CHILD), str(folder), str(pause)],
         cwd=ROOT,
@@ -237,9 +214,6 @@ def test_process_killed_while_writing_leaves_a_usable_cache(tmp_path):
     child.stdin.write("go\n")
     child.stdin.flush()
     assert child.stdout.readline() == "wrote\n"
-    while not models(tmp_path):
-        assert child.poll() is None
-        time.sleep(0.01)
     child.kill()
     child.communicate()
     assert leftovers(tmp_path)

@@ -19,7 +19,7 @@ from fixtures.engines.onnxruntime.engine import OnnxRuntimeProgram
 from fixtures.localize.expose import PREFIX, exposed
 from fixtures.localize.search import explain
 from fixtures.localize.segments import element_types, read_flow, segments
-from fixtures.onnx_file import inspect, read_header
+from fixtures.onnx_file import inspect, load_model
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference.arithmetic import arithmetic
 from fixtures.reference.evaluator import GraphEvaluator
@@ -264,7 +264,7 @@ def test_segments_are_blocks_and_runs(context):
 def test_an_exposed_file_is_a_model(context, tmp_path):
     """Its own output first, then what was asked for."""
     source = context.model_store.onnx_file(SPEC).path
-    types = element_types(read_header(source))
+    types = element_types(load_model(source))
     with exposed(source, ["stages.0.0", "logits", "nobody"], types, tmp_path) as path:
         assert [value.name for value in inspect(path).outputs] == ["logits", "stages.0.0"]
     assert not path.exists()

@@ -13,9 +13,9 @@ from fixtures.engines.migraphx import find as migraphx_find
 from fixtures.engines.migraphx.program import reason
 from fixtures.errors import CompileError, EngineUnavailable, ModelError, ParseError, RequestNotHonouredError, RunError
 from fixtures.inputs import synthetic_images
-from fixtures.nfnet import store
+from fixtures.nfnet import writer
 from fixtures.nfnet.store import built_model
-from fixtures.onnx_file import data_path
+from fixtures.onnx_weights import data_path
 from fixtures.precisions import Rounding, precision
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference.arithmetic import arithmetic
@@ -85,8 +85,8 @@ def test_small_network_agrees_with_onnxruntime(ref_engine, tmp_path, pytestconfi
 @real
 def test_external_weights_give_the_same_bits_as_embedded_ones(ref_engine, prepare, tmp_path, monkeypatch):
     """Large models have them; MIGraphX depends on the order of the fields that say where a weight is."""
-    monkeypatch.setattr(store, "BESIDE_ABOVE", 0)
-    external = built_model(SPEC, precision("fp32"), tmp_path, mapped=ref_engine.maps_weights)
+    monkeypatch.setattr(writer, "EXTERNAL_ABOVE", 0)
+    external = built_model(SPEC, precision("fp32"), tmp_path)
     assert data_path(external).stat().st_size > external.stat().st_size
     assert np.array_equal(run(prepare(external)), run(prepare()))
 

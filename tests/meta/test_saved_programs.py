@@ -7,9 +7,9 @@ from fixtures.engines.migraphx import engine as migraphx_engine
 from fixtures.engines.onnxruntime import engine as onnxruntime_engine
 from fixtures.errors import EngineUnavailable, ModelError, ParseError, RunError
 from fixtures.inputs import synthetic_images
-from fixtures.nfnet import store
+from fixtures.nfnet import writer
 from fixtures.nfnet.store import built_model
-from fixtures.onnx_file import data_path
+from fixtures.onnx_weights import data_path
 from fixtures.plugin.failures import unavailable
 from fixtures.precisions import precision
 from fixtures.records import EngineOptions, ModelSpec
@@ -47,7 +47,7 @@ def prepared(engine, model, options=HOST):
 def test_loaded_program_gives_the_same_bits(engine, model, tmp_path, monkeypatch, level, beside):
     """At every optimisation level, with the same inputs and outputs; saved again it is the same again."""
     if beside:
-        monkeypatch.setattr(store, "MAPPED_ABOVE", 0)
+        monkeypatch.setattr(writer, "EXTERNAL_ABOVE", 0)
         model = built_model(SPEC, precision("fp32"), tmp_path)
         assert data_path(model).exists()
     options = EngineOptions(graph_optimization=level)
