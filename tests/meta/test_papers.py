@@ -44,7 +44,7 @@ def unrounded(folder, name, size):
     path = folder / "model.onnx"
     write_model(graph, path, precision("fp32"), classes=net.classes, name=name)
     model = onnx.load(path)
-    exact = {key: array for part in graph.parts for key, array in part.make().items()}
+    exact = graph.constants | {key: array for make in graph.weights for key, array in make().items()}
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
             tensor.CopyFrom(numpy_helper.from_array(np.asarray(exact[tensor.name], np.float64), tensor.name))
