@@ -137,7 +137,7 @@ def test_failed_write_leaves_nothing_and_the_next_one_succeeds(tmp_path, monkeyp
 def test_full_disk_error_has_the_file_the_reason_and_a_hint(tmp_path, monkeypatch):
     """The hint names the option for another folder."""
 
-    def fail(*args, **kwargs):
+    def fail(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(onnx, "save", fail)
