@@ -6,7 +6,7 @@ pytest_plugins = [
     "fixtures.plugin.failures",
     "fixtures.plugin.session",
     "fixtures.plugin.agreement",
-    "fixtures.plugin.predictions",
+    "fixtures.plugin.accuracy",
     "fixtures.plugin.saving",
     "fixtures.plugin.speed",
     "fixtures.plugin.figures",

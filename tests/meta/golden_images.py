@@ -1,10 +1,10 @@
-"""Golden tensors: what timm's evaluation transform makes of seeded images, committed as checksums.
+"""Golden tensors: checksums of timm's evaluation transform on seeded images.
 
-``tests/meta/golden/make_images.py`` writes them (it needs timm, PyTorch and torchvision); nothing else does.
+``tests/studies/golden_make_images.py`` writes them with timm, PyTorch and torchvision.
 
-They depend on Pillow: 10.0 to 12.3 always resize along the rows first, 13.0 along the columns where that is less work.
-Each pass rounds to whole pixel values, so 25 of the 476 tensors differ between the two, in up to 11 of 255 steps on
-noise. timm uses the same Pillow and changes with it; the tests take the goldens of the running one.
+They depend on Pillow. Up to 12.3 it always resizes rows first; 13.0 resizes columns first if that is less work. Each
+pass rounds to whole pixel values, so 25 of the 476 tensors differ, by up to 11 of 255 on noise. timm uses the same
+Pillow and changes with it, so the tests take the goldens of the installed version.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from fixtures.nfnet.variants import VARIANTS, Variant
 from fixtures.records import size_text
 from fixtures.seeded import bell
 
+FILE = Path(__file__).parent / "golden" / "images.json"
 SHAPES: dict[str, Size] = {
     "landscape": (375, 500),
     "portrait": (500, 333),
@@ -34,13 +35,14 @@ SHAPES: dict[str, Size] = {
     "sliver": (3, 40),
     "grey": (211, 160),
 }
-ERAS = (10, 13)  # major versions of Pillow with which its resizing changed
-ODD_SIZE = (97, 131)  # (height, width); timm resizes to shapes that are not square by another rule
+PILLOW_CHANGES = (10, 13)  # major versions in which Pillow's resizing changed
+ODD_SIZE = (97, 131)  # timm resizes by another rule for sizes that are not square
+TIMM_VARIANTS = tuple(row for row in VARIANTS if row.classes == IMAGENET_CLASSES)
 
 
 @dataclass(frozen=True)
 class Golden:
-    """One checksum: an image, a variant and the size that is asked for."""
+    """One checksum: an image, a variant and a size."""
 
     image: str
     variant: str
@@ -52,22 +54,14 @@ class Golden:
         return f"{self.image}/{self.variant}/{size_text(self.size)}"
 
 
-def goldens(row: Variant) -> list[Golden]:
-    """Every image at the training, test and odd size of a variant."""
+def cases(row: Variant) -> list[Golden]:
+    """Return every image at the training, test and odd size of a variant."""
     sizes = sorted({(row.train_size, row.train_size), (row.test_size, row.test_size), ODD_SIZE})
     return [Golden(image, row.name, size) for size in sizes for image in SHAPES]
 
 
-TIMMS = tuple(row for row in VARIANTS if row.classes == IMAGENET_CLASSES)  # timm has no transform for the others
-
-
-def every() -> list[Golden]:
-    """The goldens of all variants that timm knows."""
-    return [golden for row in TIMMS for golden in goldens(row)]
-
-
 def source(name: str) -> Image.Image:
-    """The seeded image: coarse blocks under noise, so that bicubic overshoots and is clipped."""
+    """Return a seeded image: coarse blocks under noise, so that the bicubic filter overshoots and is clipped."""
     height, width = SHAPES[name]
     channels = 1 if name == "grey" else 3
     fine = bell(f"images/{name}", (height, width, channels))
@@ -78,17 +72,18 @@ def source(name: str) -> Image.Image:
 
 
 def checksum(tensor: NDArray[np.float32]) -> str:
-    """128 bits over type, shape and bytes."""
+    """Return 128 bits of a hash of type, shape and bytes."""
     head = f"{tensor.dtype} {tensor.shape}".encode()
     return hashlib.sha256(head + np.ascontiguousarray(tensor).tobytes()).hexdigest()[:32]
 
 
-def era(version: str = PIL.__version__) -> int:
-    """The change of Pillow's resizing that a version comes after."""
-    return max(first for first in ERAS if first <= max(int(version.partition(".")[0]), ERAS[0]))
+def pillow_change(version: str = PIL.__version__) -> int:
+    """Return the last change of Pillow's resizing before a version."""
+    major = int(version.partition(".")[0])
+    return max(change for change in PILLOW_CHANGES if change <= max(major, PILLOW_CHANGES[0]))
 
 
-def load(path: Path, of_era: int) -> dict[str, str]:
-    """Checksums by key: those of the newest Pillow, and over them what differs in an older era."""
-    file: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
-    return file[str(ERAS[-1])] | file.get(str(of_era), {})
+def load(change: int | None = None) -> dict[str, str]:
+    """Return checksums by key: those of the newest Pillow, updated by what differs in an older one."""
+    file: dict[str, dict[str, str]] = json.loads(FILE.read_text(encoding="utf-8"))
+    return file[str(PILLOW_CHANGES[-1])] | file.get(str(change or pillow_change()), {})

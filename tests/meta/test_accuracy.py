@@ -1,4 +1,4 @@
-"""Statistics, answers, journal and runner of the accuracy room."""
+"""Statistics, predictions, journal and runner of the accuracy measurement."""
 
 import json
 import math
@@ -7,174 +7,200 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from filelock import FileLock, Timeout
-from scipy.stats import binomtest
 
 from fixtures.accuracy import digits
-from fixtures.accuracy.answers import Comparison, needed_errors, ranked
-from fixtures.accuracy.journal import File, opened
-from fixtures.accuracy.labelled_images import Digits, chosen
-from fixtures.accuracy.runner import answer
-from fixtures.accuracy.statistics import McNemar, Share, at_most, may_be_below
-from fixtures.errors import CacheError, UsageError
-
-
-@pytest.mark.parametrize(("count", "total"), [(0, 7), (7, 7), (3, 7), (359, 360), (41734, 50000)])
-@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.999])
-def test_intervals_are_wilsons(count, total, confidence):
-    """The same as SciPy's."""
-    expected = binomtest(count, total).proportion_ci(confidence, method="wilson")
-    assert Share(count, total).interval(confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-
-@pytest.mark.parametrize(("lost", "won"), [(0, 1), (1, 0), (4, 4), (3, 11), (200, 150)])
-def test_tails_are_scipys(lost, won):
-    """Of one side and of two, and against a stated chance."""
-    found = McNemar(lost, won)
-    for value, side in ((found.worse, "greater"), (found.different, "two-sided")):
-        assert value == pytest.approx(binomtest(lost, lost + won, alternative=side).pvalue, rel=1e-12)
-    chance = binomtest(won, lost + won, 0.7, alternative="less").pvalue
-    assert at_most(won, lost + won, 0.7) == pytest.approx(chance, rel=1e-12)
-
-
-def test_nothing_says_nothing():
-    """No images: the interval is everything, the share is no number."""
-    assert Share(0, 0).interval() == (0, 1)
-    assert math.isnan(Share(0, 0).value)
-    assert not may_be_below(Share(0, 0), 0.9)
+from fixtures.accuracy.journal import Journal, open_journal
+from fixtures.accuracy.labelled_images import Digits, subset
+from fixtures.accuracy.predictions import PairedPredictions, min_flip_errors, rank_classes
+from fixtures.accuracy.runner import predict
+from fixtures.accuracy.statistics import McNemar, Proportion
+from fixtures.errors import CacheError, RunError, UsageError
 
 
 @pytest.mark.parametrize(
-    ("lost", "won", "worse"), [(0, 0, 1.0), (1, 0, 0.5), (5, 0, 2**-5), (0, 5, 1.0), (3, 1, 5 / 16)]
+    ("count", "total", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        (29, 29, 0.8830, 1.0000),  # not in the table: 1 - z^2 / (n + z^2)
+    ],
 )
-def test_mcnemar_counts_coins(lost, won, worse):
-    """The chance of so many heads, by hand."""
-    test = McNemar(lost, won)
-    assert test.worse == pytest.approx(worse)
-    assert test.different == pytest.approx(min(1.0, 2 * min(worse, McNemar(won, lost).worse)))
+def test_interval_is_wilsons(count, total, low, high):
+    """The examples in table I of Newcombe (1998), method 3."""
+    assert Proportion(count, total).interval() == pytest.approx((low, high), abs=5e-5)
 
 
-def test_a_stated_accuracy_is_missed_only_beyond_luck():
-    """Nine of ten where 99 % were stated may be luck; ninety of a hundred is not."""
-    assert not may_be_below(Share(9, 10), 0.99)
-    assert may_be_below(Share(90, 100), 0.99)
-    assert not may_be_below(Share(100, 100), 0.99)
+@pytest.mark.parametrize(
+    ("lost", "won", "p_worse"), [(0, 0, 1.0), (1, 0, 0.5), (5, 0, 2**-5), (0, 5, 1.0), (3, 1, 5 / 16)]
+)
+def test_mcnemar_matches_exact_binomial(lost, won, p_worse):
+    """Computed by hand from fair coins."""
+    test, mirrored = McNemar(lost, won), McNemar(won, lost)
+    assert test.p_worse == pytest.approx(p_worse)
+    assert test.p_different == pytest.approx(min(1.0, 2 * min(test.p_worse, mirrored.p_worse)))
 
 
-def test_answers_are_ranked_and_nan_is_no_answer():
-    """The likeliest first, of equals the lower class; an image with NaN or Inf has none."""
+def binomial_tail(count, total, probability):
+    """Return the probability of at most ``count`` successes, summed term by term."""
+    terms = (math.comb(total, k) * probability**k * (1 - probability) ** (total - k) for k in range(count + 1))
+    return math.fsum(terms)
+
+
+@pytest.mark.parametrize(("lost", "won"), [(4, 4), (3, 11), (200, 150)])
+def test_binomial_tail_matches_its_sum(lost, won):
+    """For larger counts."""
+    assert McNemar(lost, won).p_worse == pytest.approx(binomial_tail(won, lost + won, 0.5), rel=1e-9)
+
+
+def test_empty_sample_has_full_interval():
+    """And no value, and is not below anything."""
+    assert Proportion(0, 0).interval() == (0, 1)
+    assert math.isnan(Proportion(0, 0).value)
+    assert not Proportion(0, 0).is_below(0.9)
+
+
+@pytest.mark.parametrize(("count", "total", "below"), [(9, 10, False), (90, 100, True), (100, 100, False)])
+def test_proportion_is_below_only_if_significantly(count, total, below):
+    """Nine of ten where 99 % are expected may be chance; ninety of a hundred is not."""
+    assert Proportion(count, total).is_below(0.99) == below
+    assert (binomial_tail(count, total, 0.99) < 1e-3) == below
+
+
+def test_classes_are_ranked_and_nan_gives_no_prediction():
+    """The most likely first, of equal classes the lower index; likewise +Inf."""
     logits = np.array([[1, 3, 3, 2, 0, -1], [0, np.nan, 9, 0, 0, 0], [0, np.inf, 0, 0, 0, 0]], np.float32)
-    assert ranked(logits) == [(1, 2, 3, 0, 4), (), ()]
+    assert rank_classes(logits) == [(1, 2, 3, 0, 4), (), ()]
 
 
-def test_two_engines_side_by_side():
-    """Counts by hand; an image that one of the two did not answer counts for neither."""
+def test_paired_predictions_count_only_images_that_both_have():
+    """Counts by hand."""
     labels = {"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}
     actual = {"a": (1, 0), "b": (0, 2), "c": (0, 1), "d": (4, 0)}
     expected = {"a": (0, 1), "b": (2, 0), "c": (1, 0), "d": (4, 0), "e": (5, 0)}
-    found = Comparison.of(labels, actual=actual, expected=expected)
-    assert found.names == ("a", "b", "c", "d")
-    assert (found.top1, found.top5, found.reference_top1) == (Share(2, 4), Share(3, 4), Share(2, 4))
-    assert found.differing == [0, 1, 2]
-    assert found.agreement == Share(1, 4)
-    assert found.mcnemar == McNemar(lost=1, won=1)
+    pairs = PairedPredictions.join(labels, actual=actual, expected=expected)
+    assert pairs.names == ("a", "b", "c", "d")
+    assert (pairs.top1, pairs.top5, pairs.reference_top1) == (Proportion(2, 4), Proportion(3, 4), Proportion(2, 4))
+    assert pairs.flips == {name: actual[name] for name in "abc"}
+    assert pairs.mcnemar == McNemar(lost=1, won=1)
+    assert PairedPredictions.join(labels, actual={}, expected=expected).top1 == Proportion(0, 0)
 
 
-def test_the_needed_error_is_the_least():
-    """An error of that size can make both classes equal, a smaller one in any direction cannot."""
+def test_min_flip_error_is_the_smallest():
+    """An error of that size makes both classes equal; a smaller one in any direction does not."""
     logits = np.array([[3.0, 1.0, 0.0], [3.0, 1.0, 0.0], [3.0, 1.0, 0.0]])
-    right, wrong, missing = needed_errors(logits, [(0,), (1,), ()])
-    assert (right, missing) == (0, np.inf)
-    step = wrong * np.linalg.norm(logits[1]) * np.array([-1, 1, 0]) / np.sqrt(2)
-    moved = logits[1] + step
+    same, flip, missing = min_flip_errors(logits, [(0,), (1,), ()])
+    assert (same, missing) == (0, np.inf)
+    moved = logits[1] + flip * np.linalg.norm(logits[1]) * np.array([-1, 1, 0]) / np.sqrt(2)
     assert moved[0] == pytest.approx(moved[1])
     directions = np.random.default_rng(0).normal(size=(1000, 3))
-    directions *= 0.999 * wrong * np.linalg.norm(logits[1]) / np.linalg.norm(directions, axis=1, keepdims=True)
+    directions *= 0.999 * flip * np.linalg.norm(logits[1]) / np.linalg.norm(directions, axis=1, keepdims=True)
     assert (np.argmax(logits[1] + directions, axis=1) == 0).all()
 
 
-def test_a_choice_is_fixed_ordered_and_nested():
-    """The same images every time; more images are those and others."""
-    choices = [chosen(range(100), count) for count in (1, 5, 20, 100, 200)]
-    assert choices == [chosen(range(100), count) for count in (1, 5, 20, 100, 200)]
-    assert [len(choice) for choice in choices] == [1, 5, 20, 100, 100]
-    assert all(choice == sorted(choice) for choice in choices)
-    assert all(set(small) <= set(large) for small, large in pairwise(choices))
-    with pytest.raises(UsageError, match="a choice of 0 images -> ask for at least 1"):
-        chosen(range(3), 0)
+def test_subset_is_fixed_ordered_and_nested():
+    """The same images every time; a larger subset contains the smaller one."""
+    counts = (1, 5, 20, 100, 200)
+    subsets = [subset(range(100), count) for count in counts]
+    assert subsets == [subset(range(100), count) for count in counts]
+    assert [len(chosen) for chosen in subsets] == [1, 5, 20, 100, 100]
+    assert all(chosen == sorted(chosen) for chosen in subsets)
+    assert all(set(small) <= set(large) for small, large in pairwise(subsets))
+    with pytest.raises(UsageError):
+        subset(range(3), 0)
 
 
 class Engine:
-    """Answers each image with its mean grey, and remembers what it was asked; stops when it is told to."""
+    """Classifies each image by its mean grey, records its batches, and stops after some of them."""
 
-    def __init__(self, stop_after=None):
-        self.asked, self.stop_after = [], stop_after
+    def __init__(self, stop_after=None, classes=10):
+        self.batches, self.stop_after, self.classes = [], stop_after, classes
 
     def __call__(self, images):
-        """Logits of ten classes."""
-        if self.stop_after is not None and len(self.asked) >= self.stop_after:
+        """Return the logits."""
+        if self.stop_after is not None and len(self.batches) >= self.stop_after:
             raise KeyboardInterrupt
-        self.asked.append(len(images))
-        logits = np.zeros((len(images), 10))
+        self.batches.append(len(images))
+        logits = np.zeros((len(images), self.classes))
         logits[range(len(images)), (images.mean(axis=(1, 2, 3)) * 50).astype(int) % 10] = 1
         return logits
 
 
-def test_a_measurement_goes_on_where_it_was_stopped(tmp_path):
-    """Only what is missing is asked, full batches always, and the answers are those of one go."""
-    journal, pictures, told = tmp_path / "answers.jsonl", Digits(11), []
-    whole = answer(pictures, Engine(), 4, None, lambda _: None)
+def ignore_progress(_count):
+    """Do nothing."""
+
+
+def test_interrupted_run_resumes_from_its_journal(tmp_path):
+    """Only missing images run, in full batches, and the predictions are those of an uninterrupted run."""
+    journal, images, progress = tmp_path / "journal.jsonl", Digits(11), []
+    complete = predict(images, Engine(), 4, None, ignore_progress)
     with pytest.raises(KeyboardInterrupt):
-        answer(pictures, Engine(stop_after=1), 4, journal, lambda _: None)
-    engine = Engine()
-    assert answer(pictures, engine, 4, journal, told.append) == whole
-    assert engine.asked == [4, 4]
-    assert told == [4, 4, 3]
-    again = Engine()
-    assert answer(pictures, again, 4, journal, told.append) == whole
-    assert again.asked == []
-    assert list(whole) == list(pictures.labels)
+        predict(images, Engine(stop_after=1), 4, journal, ignore_progress)
+    resumed = Engine()
+    assert predict(images, resumed, 4, journal, progress.append) == complete
+    assert resumed.batches == [4, 4]
+    assert progress == [4, 4, 3]
+    unused = Engine()
+    assert predict(images, unused, 4, journal, ignore_progress) == complete
+    assert unused.batches == []
+    assert list(complete) == list(images.labels)
 
 
 @pytest.mark.parametrize(
-    "torn", [b'{"image": "b", "ans', b'{"image": "b", "answers": [1]}', b"\xff\n", b"[]\n", b"{}\n"]
+    ("run", "error"),
+    [
+        (Engine(classes=11), UsageError),
+        (lambda images: np.zeros((len(images) + 1, 10)), RunError),
+        (lambda images: np.zeros((len(images), 10, 2)), RunError),
+    ],
 )
-def test_a_torn_line_is_cut_off(tmp_path, torn):
-    """What a killed process left half written is asked again; what stands before it is kept."""
-    path = tmp_path / "answers.jsonl"
-    good = json.dumps({"image": "a", "answers": [3, 1]}).encode() + b"\n"
-    path.write_bytes(good + torn)
-    journal = File(path)
-    assert journal.answers == {"a": (3, 1)}
+def test_logits_of_another_shape_are_refused(run, error):
+    """Other classes, other images, more axes."""
+    with pytest.raises(error):
+        predict(Digits(3), run, 2, None, ignore_progress)
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"image": "b", "cla', b'{"image": "b", "classes": [1]}', b"\xff\n", b"[]\n", b"{}\n"]
+)
+def test_incomplete_journal_line_is_truncated(tmp_path, line):
+    """That of a killed process; the lines before it are used."""
+    path = tmp_path / "journal.jsonl"
+    good = json.dumps({"image": "a", "classes": [3, 1]}).encode() + b"\n"
+    path.write_bytes(good + line)
+    journal = Journal(path)
+    assert journal.predictions == {"a": (3, 1)}
     journal.add({"b": (2,)})
-    assert File(path).answers == {"a": (3, 1), "b": (2,)}
+    assert Journal(path).predictions == {"a": (3, 1), "b": (2,)}
     assert path.read_bytes().startswith(good)
 
 
-def test_a_journal_that_cannot_be_used_is_named(tmp_path):
-    """Reading and writing."""
+def test_journal_that_cannot_be_read_or_written_is_an_error(tmp_path):
+    """The message names the file."""
     (tmp_path / "folder.jsonl").mkdir()
-    with pytest.raises(CacheError, match=r"folder\.jsonl: answers cannot be read: Is a directory -> remove the file"):
-        File(tmp_path / "folder.jsonl")
-    journal = File(tmp_path / "away" / "answers.jsonl")
-    with pytest.raises(CacheError, match="answers cannot be kept: No such file or directory -> free space"):
+    with pytest.raises(CacheError, match=r"folder\.jsonl"):
+        Journal(tmp_path / "folder.jsonl")
+    journal = Journal(tmp_path / "missing" / "journal.jsonl")
+    with pytest.raises(CacheError, match=r"journal\.jsonl"):
         journal.add({"a": (1,)})
 
 
-def test_two_processes_do_not_mix_their_answers(tmp_path):
-    """The journal is held while it is open."""
-    path = tmp_path / "answers.jsonl"
-    with opened(path) as journal:
+def test_journal_is_locked_while_it_is_open(tmp_path):
+    """Two processes do not mix their predictions."""
+    path = tmp_path / "journal.jsonl"
+    with open_journal(path) as journal:
         journal.add({"a": (1,)})
         with pytest.raises(Timeout):
             FileLock(f"{path}.lock", timeout=0).acquire()
-    with opened(path) as journal:
-        assert journal.answers == {"a": (1,)}
+    with open_journal(path) as journal:
+        assert journal.predictions == {"a": (1,)}
 
 
-def test_digits_are_asked_by_number():
-    """All of them, in order, as the network takes them."""
-    pictures = Digits()
-    assert len(pictures.labels) == 352
-    (names, images), *_ = pictures.batches(["5", "3"], 8)
+def test_digits_are_named_by_number():
+    """In the order of the names, as the network takes them."""
+    images = Digits()
+    assert len(images.labels) == 352
+    (names, tensors), *_ = images.batches(["5", "3"], 8)
     assert names == ["5", "3"]
-    np.testing.assert_array_equal(images, digits.as_input(digits.held_out()[0][[5, 3]]))
+    np.testing.assert_array_equal(tensors, digits.as_input(digits.held_out()[0][[5, 3]]))

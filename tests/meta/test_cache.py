@@ -31,7 +31,7 @@ from fixtures.cache import (
 from fixtures.errors import CacheError
 from fixtures.records import LONGEST_NAME, Case, ModelSpec, file_name
 from tests.meta.held_lock import hold_lock
-from tests.meta.ordinary import ordinary_user
+from tests.meta.unprivileged import unprivileged_user
 
 ROOT = Path(__file__).parents[2]
 
@@ -109,7 +109,7 @@ def test_read_only_folder_is_an_error():
     folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
     try:
         folder.chmod(0o555)
-        with ordinary_user(), pytest.raises(CacheError) as caught:
+        with unprivileged_user(), pytest.raises(CacheError) as caught:
             cache_folder(str(folder))
         check_error(caught, str(folder), "Permission denied")
     finally:

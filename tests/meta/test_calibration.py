@@ -1,4 +1,4 @@
-"""Images that int8 and fp8 are calibrated with: real ones where there are any, and none that accuracy counts."""
+"""int8 and fp8 are calibrated with real images if there are any, and never with those that accuracy is measured on."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,13 @@ from PIL import Image
 
 from fixtures.accuracy import digits
 from fixtures.accuracy.calibration import Calibration
-from fixtures.accuracy.labelled_images import CALIBRATING, Digits, apart, digits_apart, measured
+from fixtures.accuracy.labelled_images import (
+    CALIBRATION_IMAGES,
+    Digits,
+    calibration_digits,
+    calibration_split,
+    evaluation_split,
+)
 from fixtures.errors import ImageError
 from fixtures.images.labels import synset_ids
 from fixtures.inputs import synthetic_images
@@ -27,69 +33,71 @@ def folder(tmp_path):
     return tmp_path / "val"
 
 
-def test_the_trained_network_has_digits_that_accuracy_leaves_out():
-    """The same ones every time, whatever folders are named."""
-    numbers = digits_apart()
-    assert len(numbers) == CALIBRATING
+def test_trained_network_is_calibrated_with_digits_that_accuracy_leaves_out(folder):
+    """The same ones every time, also if folders are named."""
+    numbers = calibration_digits()
+    assert len(numbers) == CALIBRATION_IMAGES
     assert not {str(number) for number in numbers} & set(Digits().labels)
-    assert len(Digits().labels) + CALIBRATING == len(digits.held_out()[1])
-    found = Calibration().images(TRAINED, (1, 3, 32, 32), None)
-    np.testing.assert_array_equal(found, digits.as_input(digits.held_out()[0][numbers]))
-    assert Calibration().describe(TRAINED) == "8 digits that accuracy is not measured on"
+    assert len(Digits().labels) + CALIBRATION_IMAGES == len(digits.held_out()[1])
+    for source in (Calibration(), Calibration(folder, folder)):
+        found = source.images(TRAINED, (1, 3, 32, 32), None)
+        np.testing.assert_array_equal(found, digits.as_input(digits.held_out()[0][numbers]))
+        assert f"{CALIBRATION_IMAGES} digits" in source.describe(TRAINED)
 
 
-def test_imagenet_gives_up_to_a_tenth(folder):
-    """Those that calibrate are not measured."""
+def test_imagenet_gives_at_most_a_tenth_of_its_images(folder):
+    """Accuracy is measured on the others."""
     source = Calibration(imagenet=folder)
     assert source.describe(FILE) == f"3 photographs of {folder}"
     assert source.images(FILE, SHAPE, None).shape == (3, 3, 48, 40)
-    assert sorted(apart(range(30)) + measured(range(30))) == list(range(30))
+    assert sorted(calibration_split(range(30)) + evaluation_split(range(30))) == list(range(30))
 
 
-def test_a_folder_of_the_user_comes_first(folder, tmp_path):
-    """A choice of its photographs; a fixed batch is filled by repeating."""
-    source = Calibration(folder, tmp_path / "nowhere")
-    assert source.describe(FILE) == f"{CALIBRATING} photographs of {folder}"
+def test_calibration_folder_takes_precedence_over_imagenet(folder, tmp_path):
+    """A fixed batch is filled by repeating."""
+    source = Calibration(folder, tmp_path / "missing")
+    assert source.describe(FILE) == f"{CALIBRATION_IMAGES} photographs of {folder}"
     found = source.images(FILE, SHAPE, 11)
     np.testing.assert_array_equal(found[:3], found[8:])
 
 
 @pytest.mark.parametrize("spec", [FILE, ModelSpec("digits_nfnet", None, (32, 32))], ids=["few", "other classes"])
-def test_else_images_are_made_up(folder, spec):
-    """Where nothing is named, for too few photographs, and for a network that knows no photographs."""
+def test_synthetic_images_are_the_default(folder, spec):
+    """For too few photographs, and for a network of other classes."""
     for path in sorted(folder.rglob("*.png"))[:25]:
         path.unlink()
     source = Calibration(imagenet=folder)
-    assert source.describe(spec) == "synthetic images"
+    assert source.describe(spec) == Calibration().describe(spec) == "synthetic images"
     found = source.images(spec, SHAPE, None)
     np.testing.assert_array_equal(found, synthetic_images(f"calibration/{spec.label}", (2, 3, 48, 40)))
 
 
-def test_folders_that_cannot_be_used(folder, tmp_path):
+def test_calibration_folder_that_cannot_be_used_is_an_error(folder, tmp_path):
     """Missing, or without a usable image."""
-    with pytest.raises(ImageError, match="is not there -> name a folder of photographs"):
-        Calibration(tmp_path / "nowhere").images(FILE, SHAPE, None)
+    with pytest.raises(ImageError) as caught:
+        Calibration(tmp_path / "missing").images(FILE, SHAPE, None)
+    assert caught.value.where == str(tmp_path / "missing")
     for path in folder.rglob("*.png"):
         path.write_bytes(b"none")
-    with pytest.raises(ImageError, match=r"cannot be calibrated: none of 8 images could be used; .* -> name a"):
+    with pytest.raises(ImageError, match=r"none of 8 images .*--calibration"):
         Calibration(folder).images(FILE, SHAPE, None)
 
 
-def test_the_header_says_which(runner, folder):
-    """A line a model, where a precision needs it; a path that is no folder is a usage error."""
-    words = ("--collect-only", "-q", "-v", "--precision", "int8", f"--calibration={folder}")
-    done = runner.small(*words)
-    assert f"calibration of test_nfnet@64: {CALIBRATING} photographs of {folder}" in done.out, done.text
-    for name in ("nowhere", "n" * 300):
-        done = runner.small(*words[:-1], f"--calibration={name}")
+def test_header_describes_the_calibration_images(runner, folder):
+    """One line a model; a path that is not a folder is a usage error."""
+    words = ("--collect-only", "-q", "-v", "--precision", "int8")
+    done = runner.small(*words, f"--calibration={folder}")
+    assert f"calibration of test_nfnet@64: {CALIBRATION_IMAGES} photographs of {folder}" in done.out, done.text
+    for name in ("missing", "n" * 300):
+        done = runner.small(*words, f"--calibration={name}")
         assert done.code == 4
-        assert f"--calibration={name} is no folder -> name a folder of photographs" in done.err
+        assert f"--calibration={name}" in done.err
 
 
-def test_from_a_shell(runner, folder):
-    """int8 with photographs, and the introduction says so."""
+def test_command_line_calibrates_with_a_folder(runner, folder):
+    """And says so."""
     words = ("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64", "--inputs", "1")
     done = runner.compare(*words, "--weights", "seeded", "--precision", "int8", "--calibration", folder)
     assert done.code == 0, done.text
-    assert f"calibrated {CALIBRATING} photographs of {folder}\n" in done.out
+    assert f"{CALIBRATION_IMAGES} photographs of {folder}\n" in done.out
     assert "calibration_images=8" in done.out

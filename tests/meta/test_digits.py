@@ -1,4 +1,4 @@
-"""The trained network in the box: its file, its images, its decisions."""
+"""The bundled trained network: its weights, its images and its accuracy."""
 
 import json
 from pathlib import Path
@@ -19,12 +19,12 @@ from tests.meta import golden_logits as golden
 
 ROW = variant(digits.VARIANT)
 LOGITS = golden.load(Path(__file__).parent / "golden" / "digits_logits.npz")["logits"]
-LARGEST_FILE = 2_000_000  # bytes
+MAX_FILE_BYTES = 2_000_000
 
 
 @pytest.fixture(scope="module")
-def facts():
-    """What the file of the weights says of itself."""
+def metadata():
+    """Metadata in the file of weights."""
     with safe_open(digits.WEIGHTS, framework="numpy") as file:
         return file.metadata()
 
@@ -41,35 +41,35 @@ def logits(tmp_path_factory):
     return found.astype(np.float64)
 
 
-def test_the_file_holds_what_the_variant_wants():
-    """Names, shapes and types are those of the table's row; the file is small."""
+def test_weights_have_the_shapes_of_the_variant():
+    """Names, shapes and types; the file is small."""
     tensors = load_file(digits.WEIGHTS)
     assert {name: array.shape for name, array in tensors.items()} == parameter_shapes(network(ROW))
     assert {array.dtype for array in tensors.values()} == {np.dtype("float32")}
-    assert digits.WEIGHTS.stat().st_size < LARGEST_FILE
+    assert digits.WEIGHTS.stat().st_size < MAX_FILE_BYTES
 
 
-def test_every_part_of_the_network_was_trained(facts):
-    """Skip-init gains start at zero; that all left it shows that every residual branch takes part."""
+def test_every_residual_branch_was_trained(metadata):
+    """Skip-init gains start at zero, and none of them is near zero now."""
     tensors = load_file(digits.WEIGHTS)
     gains = [float(array) for name, array in tensors.items() if name.endswith("skipinit_gain")]
     assert len(gains) == sum(ROW.architecture.depths)
     assert min(map(abs, gains)) > 0.1
-    assert json.loads(facts["recipe"])["clip"] > 0
+    assert json.loads(metadata["recipe"])["clip"] > 0
 
 
-def test_the_graph_agrees_with_timm_on_real_images(logits):
-    """Relative L2 error of each image's logits against float64 timm with the same weights."""
+def test_graph_agrees_with_timm_on_real_images(logits):
+    """Relative L2 error of each image's logits against timm in float64 with the same weights."""
     errors = np.linalg.norm(logits - LOGITS, axis=1) / np.linalg.norm(LOGITS, axis=1)
     assert errors.max() <= golden.GREATEST_ERROR
 
 
-def test_onnx_runtime_is_as_right_as_the_file_says(logits, facts):
-    """The number of right answers on the held-out images is exactly the one that training found."""
+def test_onnx_runtime_has_the_accuracy_in_the_metadata(logits, metadata):
+    """The number of correct predictions is exactly that of the training script."""
     labels = digits.held_out()[1]
-    assert len(labels) == int(facts["images"])
-    assert (logits.argmax(1) == labels).sum() == int(facts["correct"])
-    assert int(facts["correct"]) / len(labels) >= 0.98
+    assert len(labels) == int(metadata["images"])
+    assert (logits.argmax(1) == labels).sum() == int(metadata["correct"])
+    assert int(metadata["correct"]) / len(labels) >= 0.98
 
 
 def test_held_out_images_are_digits():
@@ -82,16 +82,15 @@ def test_held_out_images_are_digits():
 
 
 def test_enlarging_is_bilinear_and_exact():
-    """A hand-computed row, constants stay constant, and float32 rounds nothing."""
+    """A row computed by hand; float32 rounds nothing."""
     row = np.broadcast_to(np.array([0, 8], np.uint8), (1, 2, 2))
-    assert digits.enlarged(row, 8)[0, 3].tolist() == [0, 0, 1, 3, 5, 7, 8, 8]
+    assert digits.enlarge(row, 8)[0, 3].tolist() == [0, 0, 1, 3, 5, 7, 8, 8]
     images = digits.held_out()[0]
-    wide = digits._bilinear(8, 32).astype(np.float64)
-    exact = wide @ images.astype(np.float64) @ wide.T
-    np.testing.assert_array_equal(digits.enlarged(images, 32), exact)
+    weights = digits.bilinear_weights(8, 32).astype(np.float64)
+    np.testing.assert_array_equal(digits.enlarge(images, 32), weights @ images.astype(np.float64) @ weights.T)
 
 
-def test_the_input_is_normalised_as_the_row_says():
+def test_input_is_normalized_as_the_variant_says():
     """White becomes 1, black -1, the same in all three channels."""
     images = np.stack([np.zeros((8, 8), np.uint8), np.full((8, 8), 255, np.uint8)])
     found = digits.as_input(images)

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from tests.meta.conftest import SMALL
-from tests.meta.off import off
+from tests.meta.faulty_comparison import faulty_comparison
 
 FAULTY = """
 from fixtures.engines.onnxruntime.engine import OnnxRuntimeProgram
@@ -236,7 +236,7 @@ def test_the_comparison_explains_the_image_that_fails(runner, tmp_path):
     """The last of four random ones, and of a folder."""
     for number, colour in enumerate(("red", "green", "blue", "white")):
         Image.new("RGB", (80, 80), colour).save(tmp_path / f"{number}.png")
-    code = off(
+    code = faulty_comparison(
         "results.update({name: array * (np.arange(len(array)) != 3).reshape(-1, *[1] * (array.ndim - 1)) "
         "for name, array in results.items()})"
     ).replace("import sys", "import sys\nimport numpy as np", 1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
-from fixtures.accuracy.answers import needed_errors, ranked
+from fixtures.accuracy.predictions import min_flip_errors, rank_classes
 from fixtures.errors import EvaluationError
 from fixtures.localize.score import judge
 from fixtures.precisions import FP16, FP32
@@ -75,10 +75,10 @@ def test_the_shell_does_not_call_that_agreement(runner, tmp_path):
 def test_a_masked_class_is_the_last_answer():
     """An image that has other answers has them; one that has none, or too much of one, has no answer."""
     logits = np.array([[1.0, 2.0, -np.inf], [np.nan, 1.0, 2.0], [np.inf, 1.0, 2.0], [-np.inf] * 3])
-    assert ranked(logits) == [(1, 0, 2), (), (), ()]
-    needed = needed_errors(logits[:1], [(0, 1, 2)])
+    assert rank_classes(logits) == [(1, 0, 2), (), (), ()]
+    needed = min_flip_errors(logits[:1], [(0, 1, 2)])
     assert needed == pytest.approx(1 / np.sqrt(2) / np.linalg.norm([1.0, 2.0]))
-    assert needed_errors(logits[:1], [(2, 1, 0)]) == np.inf
+    assert min_flip_errors(logits[:1], [(2, 1, 0)]) == np.inf
 
 
 def test_an_image_without_an_answer_is_not_the_inputs_fault(tmp_path):

@@ -1,8 +1,9 @@
-"""The notebook, run top to bottom by Jupyter's own client in a kernel of the running Python."""
+"""The notebook runs from top to bottom, from any folder, in a kernel of the running Python."""
 
 import base64
 import io
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -12,25 +13,34 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "nfnet_inference.ipynb"
-SHOWN = 3  # digits
-ANSWER = re.compile(r"^ {4} *(\d+\.\d)%  (\S+)$", re.MULTILINE)
+DIGITS = 3
+PREDICTION = re.compile(r"^ {4} *(\d+\.\d)%  (\S+)$", re.MULTILINE)
+
+
+def read_notebook():
+    """Return the notebook in the repository."""
+    return nbformat.read(NOTEBOOK, as_version=nbformat.NO_CONVERT)
+
+
+def cell(notebook, cell_id):
+    """Return one cell."""
+    return next(cell for cell in notebook.cells if cell.id == cell_id)
 
 
 def printed(notebook, cell_id):
-    """What a cell printed."""
-    outputs = next(cell for cell in notebook.cells if cell.id == cell_id).outputs
-    return "".join(output.text for output in outputs if output.output_type == "stream")
+    """Return what a cell printed."""
+    return "".join(output.text for output in cell(notebook, cell_id).outputs if output.output_type == "stream")
 
 
 @pytest.fixture(scope="module")
 def executed(runner, tmp_path_factory):
-    """The notebook with its outputs, on ONNX Runtime, which is everywhere, and without network."""
-    return runner.notebook(tmp_path_factory.mktemp("nb"), {"ENGINE": "onnxruntime:cpu"})
+    """The notebook with its outputs, on ONNX Runtime and without network."""
+    return runner.notebook(tmp_path_factory.mktemp("notebook"), {"ENGINE": "onnxruntime:cpu"})
 
 
-def test_the_file_is_valid_and_clean():
-    """Format 4.5, cells with readable ids, no outputs, no counts."""
-    notebook = nbformat.read(NOTEBOOK, as_version=nbformat.NO_CONVERT)
+def test_notebook_is_valid_and_has_no_outputs():
+    """Format 4.5, and cells with readable ids."""
+    notebook = read_notebook()
     nbformat.validate(notebook)
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
     assert all(re.fullmatch(r"[a-z-]+", cell.id) for cell in notebook.cells)
@@ -39,45 +49,60 @@ def test_the_file_is_valid_and_clean():
     assert "PHOTOGRAPH = None" in code[0].source
 
 
-def test_it_takes_the_network_in_the_box(executed):
-    """And says why it is not the pretrained one."""
+@pytest.mark.parametrize("place", ["root", "subfolder", "NFNET_ROOT", "JPY_SESSION_NAME"])
+def test_notebook_finds_the_project_from_any_folder(runner, tmp_path, place):
+    """In or above the working directory, by the variable, or above the notebook that Jupyter has open."""
+    source = cell(read_notebook(), "project").source + "\nimport fixtures\nprint(fixtures.__path__[0])"
+    folder = {"root": ROOT, "subfolder": ROOT / "tests" / "meta"}.get(place, tmp_path)
+    env = {"NFNET_ROOT": {"NFNET_ROOT": ROOT}, "JPY_SESSION_NAME": {"JPY_SESSION_NAME": NOTEBOOK}}.get(place, {})
+    done = runner.python("-I", "-c", source, cwd=folder, env={name: str(value) for name, value in env.items()})
+    assert done.out.strip() == str(ROOT / "fixtures"), done.text
+
+
+def test_notebook_that_finds_no_project_says_what_to_set(runner, tmp_path):
+    """In a copy elsewhere."""
+    shutil.copy(NOTEBOOK, tmp_path)
+    done = runner.python("-I", "-c", cell(read_notebook(), "project").source, cwd=tmp_path)
+    assert done.code == 1
+    assert str(tmp_path) in done.err.splitlines()[-1]
+    assert "NFNET_ROOT" in done.err.splitlines()[-1]
+
+
+def test_notebook_uses_the_bundled_network_without_pretrained_weights(executed):
+    """And says why."""
     text = printed(executed, "model")
     assert "onnxruntime:cpu is judged" in text
-    assert "digits_nfnet@32+trained: trained, comes with the suite; dm_nfnet_f0: no pretrained ones" in text
+    assert re.search(r"^digits_nfnet@32\+trained: trained, .*; dm_nfnet_f0: ", text, re.MULTILINE)
 
 
-def test_it_prints_names_with_probabilities(executed):
-    """Five an image, likeliest first, never more than one together, and the first is what the image shows."""
-    text = printed(executed, "answers")
-    found = ANSWER.findall(text)
-    assert len(found) == 5 * SHOWN
-    for at in range(SHOWN):
-        part = found[5 * at : 5 * at + 5]
-        shares = [float(share) for share, _ in part]
-        assert shares == sorted(shares, reverse=True)
-        assert 50 < sum(shares) <= 100.5  # printed to a tenth
-        assert part[0][1] == str(at)
+def test_notebook_prints_probabilities_of_the_digits(executed):
+    """Five for each image, in descending order, at most one in total; the first one is correct."""
+    found = PREDICTION.findall(printed(executed, "predictions"))
+    assert len(found) == 5 * DIGITS
+    for digit in range(DIGITS):
+        rows = found[5 * digit : 5 * digit + 5]
+        probabilities = [float(probability) for probability, _ in rows]
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert 50 < sum(probabilities) <= 100.5  # printed to a tenth
+        assert rows[0][1] == str(digit)
 
 
-def test_it_says_how_fast_and_whether_onnx_runtime_agrees(executed):
-    """First and later runs in milliseconds; the verdict of all images last."""
+def test_notebook_prints_times_and_the_verdict(executed):
+    """The verdict of all images comes last."""
     assert re.search(r"compile \S+ s, first run \S+ ms, later runs \S+ ms \(median of \d+\)", printed(executed, "run"))
-    last = printed(executed, "answers").splitlines()[-1]
+    last = printed(executed, "predictions").splitlines()[-1]
     assert re.fullmatch(r"AGREE: .* on 3 images, worst error \S+ u of \S+ u allowed", last)
 
 
-def test_it_draws_the_images(executed):
-    """One PNG with something on it."""
-    outputs = next(cell for cell in executed.cells if cell.id == "drawing").outputs
+def test_notebook_draws_the_images(executed):
+    """One PNG that is not blank."""
+    outputs = cell(executed, "drawing").outputs
     (data,) = (output.data["image/png"] for output in outputs if "image/png" in output.get("data", {}))
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("L"))
     assert min(pixels.shape) > 500
     assert pixels.std() > 10
 
 
-def test_nothing_is_written_to_the_error_stream(executed):
-    """No warning between the answers."""
-    streams = [
-        output for cell in executed.cells for output in cell.get("outputs", ()) if output.get("name") == "stderr"
-    ]
-    assert not streams
+def test_notebook_prints_no_warnings(executed):
+    """Nothing is written to standard error."""
+    assert not [out for cell in executed.cells for out in cell.get("outputs", ()) if out.get("name") == "stderr"]

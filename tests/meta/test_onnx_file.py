@@ -15,7 +15,7 @@ from fixtures.nfnet.store import built_model
 from fixtures.onnx_file import inspect, load_model, resolve_input_shape
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec, TensorInfo
-from tests.meta.ordinary import ordinary_user
+from tests.meta.unprivileged import unprivileged_user
 
 FLOAT, HALF, INT64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64
 IMAGE = ("inputs", FLOAT, ["batch", 3, 32, 32])
@@ -116,7 +116,7 @@ def test_unreadable_file_is_refused():
         path = folder / "model.onnx"
         path.write_bytes(model_of().SerializeToString())
         path.chmod(0)
-        with ordinary_user():
+        with unprivileged_user():
             check_refused(lambda: load_model(path), path, "Permission denied")
     finally:
         shutil.rmtree(folder)

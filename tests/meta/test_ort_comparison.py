@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fixtures.options import SHELL, options_of
-from tests.meta.off import off
+from tests.meta.faulty_comparison import faulty_comparison
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64")
@@ -53,7 +53,7 @@ def test_batches_that_do_not_divide(runner):
 )
 def test_engines_that_differ(runner, fault, count, words):
     """Exit code 1, the images that are off, and once in full what is wrong."""
-    code = off(fault)
+    code = faulty_comparison(fault)
     done = runner.python("-c", code, *SMALL, "--batch", "2")
     assert done.code == DIFFER, done.text
     assert words in done.out
@@ -63,7 +63,7 @@ def test_engines_that_differ(runner, fault, count, words):
 
 def test_what_only_fills_the_batch_may_not_be_wrong(runner):
     """The one image asked for is right; the engine is not."""
-    done = runner.python("-c", off("results['logits'][1] += 1"), *SMALL, "--batch", "2", "--inputs", "1")
+    done = runner.python("-c", faulty_comparison("results['logits'][1] += 1"), *SMALL, "--batch", "2", "--inputs", "1")
     assert done.code == DIFFER, done.text
     assert [row[5] for row in rows(done.out)] == [""]
     assert "image 1 is wrong, the other 1 of 2 agree" in done.out
@@ -77,7 +77,8 @@ def test_images_are_made_when_they_are_needed(runner):
         "models.synthetic_images = counted\natexit.register(lambda: print('most', max(most)))\n"
     )
     single, batches = (
-        runner.python("-c", counting + off("pass"), *SMALL, "--inputs", "9", "--batch", size) for size in ("1", "2")
+        runner.python("-c", counting + faulty_comparison("pass"), *SMALL, "--inputs", "9", "--batch", size)
+        for size in ("1", "2")
     )
     assert single.out.splitlines()[-1] == batches.out.splitlines()[-1] == "most 3", single.text  # of the floor
     assert [row[3:5] for row in rows(single.out)] == [row[3:5] for row in rows(batches.out)]
@@ -171,14 +172,14 @@ def test_a_missing_package_is_named(runner, package):
 
 def test_interrupted_is_not_judged(runner):
     """What was printed holds, the exit code does not say that they agree."""
-    done = runner.python("-c", off("raise KeyboardInterrupt"), *SMALL)
+    done = runner.python("-c", faulty_comparison("raise KeyboardInterrupt"), *SMALL)
     assert done.code == NOT_JUDGED
     assert done.err.splitlines()[-1] == "could not judge: interrupted; the lines above hold"
 
 
 def test_a_fault_of_the_suite_is_no_difference(runner):
     """Python's own exit code would say so."""
-    done = runner.python("-c", off("raise ValueError('strange')"), *SMALL)
+    done = runner.python("-c", faulty_comparison("raise ValueError('strange')"), *SMALL)
     assert done.code == NOT_JUDGED
     assert "ValueError: strange" in done.err
     assert done.err.splitlines()[-1] == "could not judge: ValueError in the suite itself -> report the lines above"
@@ -186,7 +187,7 @@ def test_a_fault_of_the_suite_is_no_difference(runner):
 
 def test_what_cannot_be_explained_changes_no_answer(runner):
     """It is said, and the exit code stays that of the comparison."""
-    code = off("if len(results) > 1: raise ValueError('no more outputs')")
+    code = faulty_comparison("if len(results) > 1: raise ValueError('no more outputs')")
     done = runner.python("-c", code, *SMALL, "--inputs", "1", "--explain")
     assert done.code == AGREE, done.text
     assert "first wrong block: could not be found: no more outputs" in done.out

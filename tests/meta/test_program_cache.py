@@ -27,7 +27,7 @@ from fixtures.programs.entry import PROGRAM, RECORD, read_record, write_record
 from fixtures.programs.program_cache import COMPILED, LOADED, NOT_CACHED, ProgramCache
 from fixtures.records import EngineOptions
 from tests.meta.caching_engine import SPEC, CachingEngine, compile_request, flip_bit, logits, source_of
-from tests.meta.ordinary import ordinary_user
+from tests.meta.unprivileged import unprivileged_user
 
 ROOT = Path(__file__).parents[2]
 RECOMPILED = f"{COMPILED}; the cached one was not used: "
@@ -233,7 +233,7 @@ def test_read_only_cache_is_read(models):
         assert source_of(request, place) == COMPILED
         ProgramCache(place).folder.chmod(0o555)
         place.chmod(0o755)
-        with ordinary_user():
+        with unprivileged_user():
             assert source_of(request, place) == LOADED
             source = source_of(replace(request, options=OTHER_OPTIONS), place)
         assert source == f"{NOT_CACHED}: the cache folder cannot be written: Permission denied"

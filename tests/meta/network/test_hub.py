@@ -21,7 +21,7 @@ from fixtures.errors import CacheError, SuiteError
 from fixtures.nfnet.store import built_model
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec
-from tests.meta.ordinary import ordinary_user
+from tests.meta.unprivileged import unprivileged_user
 
 ROOT = Path(__file__).parents[3]
 REPOSITORY = "timm/test_nfnet.r160_in1k"
@@ -376,7 +376,7 @@ def test_a_file_that_may_not_be_read_or_removed_is_named(closed):
             "blob": ("CacheError", "cannot be read: Permission denied -> mend its permissions"),
             "folder": ("FileRefused", "it cannot be removed: Permission denied -> try again"),
         }
-        with ordinary_user(), pytest.raises(SuiteError) as caught:
+        with unprivileged_user(), pytest.raises(SuiteError) as caught:
             check_file(path, folder / "notes")
         kind, text = words[closed]
         assert type(caught.value).__name__ == kind
@@ -390,7 +390,7 @@ def test_a_cache_that_may_not_be_read_is_no_crash(monkeypatch):
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", name)
         (Path(name) / f"models--{REPOSITORY.replace('/', '--')}").mkdir()
         Path(name).chmod(0o000)
-        with ordinary_user(), contextlib.suppress(CacheError):
+        with unprivileged_user(), contextlib.suppress(CacheError):
             assert cached(REPOSITORY) is None
 
 

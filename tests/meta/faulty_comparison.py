@@ -1,9 +1,9 @@
-"""The comparison from a shell with an optimised ONNX Runtime that computes something else."""
+"""``ort_comparison.py`` with a fault planted in the optimised ONNX Runtime."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-OFF = """
+SCRIPT = """
 import sys
 sys.path.insert(0, {root!r})
 from fixtures.engines.onnxruntime.engine import OnnxRuntimeProgram
@@ -19,6 +19,6 @@ sys.exit(ort_comparison.main(sys.argv[1:]))
 """
 
 
-def off(fault):
-    """The program's text; ``fault`` is a statement that changes ``results``."""
-    return OFF.format(root=str(ROOT), fault=fault)
+def faulty_comparison(fault):
+    """Return the script; ``fault`` is a statement that changes ``results``."""
+    return SCRIPT.format(root=str(ROOT), fault=fault)
