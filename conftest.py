@@ -7,9 +7,8 @@ pytest_plugins = [
     "fixtures.plugin.session",
     "fixtures.plugin.agreement",
     "fixtures.plugin.accuracy",
-    "fixtures.plugin.saving",
-    "fixtures.plugin.speed",
-    "fixtures.plugin.figures",
+    "fixtures.plugin.latency_benchmark",
+    "fixtures.plugin.benchmark_baseline",
     "fixtures.plugin.ab_comparison",
-    "fixtures.plugin.sweep",
+    "fixtures.plugin.latency_table",
 ]

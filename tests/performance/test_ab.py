@@ -1,10 +1,10 @@
-"""Is this installation slower than another one? Runs with --ab only."""
+"""Is this installation slower than another one? Collected with --ab only."""
 
 import pytest
 
 pytestmark = pytest.mark.performance
 
 
-def test_latency_ab(duel, request):
-    """Host to host, in two processes, blocks in turns."""
-    duel.settle(request.node)
+def test_latency_ab(ab_comparison, request):
+    """Latency from host to host, in interleaved blocks of two processes."""
+    ab_comparison.check(request.node)

@@ -1,14 +1,15 @@
-"""How often does the gate find a slowdown, and how often does it cry wolf? Measured on a real engine.
+"""How often does --ab report a slowdown, and how often ``--benchmark-compare-fail=min:5%``? Measured on a real engine.
 
-    python tests/studies/speed_power.py record --seconds 900   # ONNX Runtime beside itself, on this machine as it is
-    python tests/studies/speed_power.py judge                  # trials from the recording: table, power.json, power.svg
+    python tests/studies/speed_power.py record --seconds 600   # ONNX Runtime on this machine as it is
+    python tests/studies/speed_power.py judge                  # trials from the recording: a table and power.json
 
-Recorded are three installations of one model: two alike, and one that is really made slower by waiting busily for a
-share of each run. That costs more than the wait: what it costs is measured, and told. Half of the time they are
-launched again and again and sampled in turns, as ``--ab`` does, with the same code; the other half all three live in
-one process, in turns with the yardstick. A trial takes at most a minute of sampling: as many launches as ``--ab`` has,
-one after the other, or two windows of the process that do not overlap, for a saved run and a later one. The second
-installation's times are multiplied by the slowdown of the trial. Whether that is honest is seen from the third.
+Three installations of one model are recorded: two alike, and one that is slowed by busy waiting for a share of each
+run. Half of the time they are launched again and again and interleaved, by the code of --ab. The other half all three
+live in one process and take turns there.
+
+A trial takes at most a minute of sampling. For --ab it is as many successive launches as that has. For a stored
+baseline it is two windows of the one process that do not overlap. The times of the second installation are multiplied
+by the slowdown of the trial; the third one shows that this is honest.
 """
 
 import argparse
@@ -26,36 +27,36 @@ from pytest_benchmark.utils import parse_compare_fail
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from fixtures.benchmark.ab import FEWEST_PAIRS, LAUNCHES, Child, Installation, interleave
-from fixtures.benchmark.environment import facts, foreign_seconds
-from fixtures.benchmark.gate import INCONCLUSIVE, NOT_SLOWER, QUIET, SLOWER, judge, judge_launches, undisturbed
-from fixtures.benchmark.placement import rest, spread
-from fixtures.benchmark.sampling import SECOND, block, typical, without_collector
-from fixtures.benchmark.thresholds import threshold
-from fixtures.benchmark.yardstick import yardstick
+from fixtures.benchmark.ab import MAX_LAUNCHES, MIN_PAIRS, block_latency, interleave
+from fixtures.benchmark.ab_statistics import SLOWER, judge
+from fixtures.benchmark.child_process import ChildProcess, Installation
+from fixtures.benchmark.environment import external_cpu_seconds
+from fixtures.benchmark.pinning import pinned, wait_until_idle
+from fixtures.benchmark.sampling import SECOND, no_garbage_collection, time_calls
 from fixtures.cache import cache_folder
-from fixtures.plugin import timed
+from fixtures.plugin import ab_worker
 from fixtures.plugin.ab_comparison import SECONDS
-from fixtures.plugin.timed import prepared, question, warmed
 from fixtures.records import Case, ModelSpec
 from fixtures.run.context import RunContext
 
 ROOT = Path(__file__).parents[2]
-PLAIN, TWIN, SLOWED, YARD = range(4)
-SIDES = 4
+PLAIN, TWIN, SLOWED = range(3)
+SIDES = 3
 INJECTED = 0.05
 SLOWDOWNS = (0.0, 0.02, 0.03, 0.05, 0.08, 0.1)
-PHASE = 60.0  # seconds: launches and the process that lives on share the machine's moods
+PHASE = 60.0  # seconds: launches and the process that lives on see the same load of the machine
 SESSION_BLOCK = 0.05  # seconds of a block of the process that lives on
-APART_SECONDS = 60.0  # of four in turns: each is sampled for a quarter of it
+WINDOW = 45.0  # seconds of a stored run, all sides together
 TRIALS = 100
-CHECKS = {f"pytest-benchmark {word}": parse_compare_fail(word) for word in ("min:5%", "mean:5%")}
+AB, MIN = "--ab", "min:5%"
+CHECK = parse_compare_fail(MIN)
 
 
-def slowed(call):
-    """The call, and busy waiting for a share of the time that it took."""
+def prepare_slowed(context, case):
+    """Return the run of the case, followed by busy waiting for a share of the time that it took."""
+    call = ab_worker.prepare_run(context, case)
 
-    def longer():
+    def slowed():
         begun = time.perf_counter_ns()
         call()
         now = time.perf_counter_ns()
@@ -63,272 +64,172 @@ def slowed(call):
         while now < end:
             now = time.perf_counter_ns()
 
-    return longer
+    return slowed
 
 
-def slowed_case(context, case):
-    """What is timed, slowed."""
-    call, about = prepared(context, case)
-    return slowed(call), about
+PREPARE = {"child": ab_worker.prepare_run, "slowed-child": prepare_slowed}
+CHILDREN = ("child", "child", "slowed-child")
 
 
-CHILDREN = {"child": prepared, "slowed-child": slowed_case}
+class Launches:
+    """Three installations interleaved as --ab does with two; rows are (launch, side, 10 % quantile, minimum)."""
+
+    def __init__(self, case):
+        self.rows, self.count = [], 0
+        self._request = ab_worker.first_request(case, cache_folder())
+
+    def take(self):
+        """Launch all three once."""
+        here = Installation(sys.executable, {})
+        with ExitStack() as stack:
+            children = [stack.enter_context(ChildProcess(here, [__file__, word], ROOT)) for word in CHILDREN]
+            for child in children:
+                child.request(self._request)
+            seconds = SECONDS / MAX_LAUNCHES * SIDES / 2
+            found = interleave(children, seconds, self.count, -(-MIN_PAIRS // MAX_LAUNCHES))
+        for blocks in zip(*found, strict=True):
+            self.rows += [(self.count, side, block_latency(ns), min(ns)) for side, ns in enumerate(blocks)]
+        self.count += 1
+
+
+class Session:
+    """The three in one process that lives on; rows are (side, seconds, 10 % quantile, minimum, external load)."""
+
+    def __init__(self, case):
+        self.rows = []
+        self._calls = [PREPARE[word](RunContext.create(cache_folder()), case) for word in CHILDREN]
+        self._order, self._seconds = random.Random(0), 0.0  # noqa: S311  no secret
+        self._threads = [ab_worker.warm_up(call) for call in self._calls]
+
+    def take(self):
+        """Take a block of each in random order."""
+        with no_garbage_collection():
+            for side in self._order.sample(range(SIDES), SIDES):
+                begun, before = time.monotonic(), external_cpu_seconds()
+                with pinned(self._threads[side]):
+                    ns = time_calls(self._calls[side], int(SESSION_BLOCK * SECOND))
+                took = time.monotonic() - begun
+                load = (external_cpu_seconds() - before) / took
+                self.rows.append((side, self._seconds, block_latency(ns), min(ns), load))
+                self._seconds += took
+                wait_until_idle()
 
 
 def record(case, seconds, path):
-    """Launches and runs of a process, by turns of PHASE seconds, into ``path``."""
+    """Record launches and the process, in turns of PHASE seconds."""
     launches, session = Launches(case), Session(case)
     begun = time.monotonic()
     while time.monotonic() - begun < seconds:
         for part in (launches, session):
             end = time.monotonic() + min(PHASE, seconds / 2)
-            while (now := time.monotonic()) < end:
-                if sys.stdout.isatty():
-                    print(f"\r{now - begun:.0f} of {seconds:g} s", end="", flush=True)
+            while time.monotonic() < end:
                 part.take()
     path.parent.mkdir(parents=True, exist_ok=True)
-    about = json.dumps({"case": case.id, "seconds": seconds, "machine": facts()})
-    saved = {
-        f"{name}_{what}": np.array(values)
-        for name, part in (("launch", launches), ("session", session))
-        for what, values in (("rows", part.rows), ("samples", part.samples))
-    }
-    np.savez_compressed(path, about=np.array(about), **saved)
+    np.savez_compressed(path, launches=launches.rows, session=session.rows, about=case.id)
     print(f"recorded {launches.count} launches and {len(session.rows) // SIDES} rounds of a process in {path}")
-
-
-class Launches:
-    """Three installations in turns as ``--ab`` has two, each launch new processes."""
-
-    def __init__(self, case):
-        self.rows, self.samples, self.count = [], [], 0
-        self._question = question(case, cache_folder())
-
-    def take(self):
-        """One launch: rows (launch, side, runs)."""
-        with ExitStack() as stack:
-            children = [
-                stack.enter_context(Child(Installation(sys.executable, {}), [__file__, word], ROOT))
-                for word in ("child", "child", "slowed-child")
-            ]
-            for child in children:
-                child.ask(self._question)
-            seconds = SECONDS / LAUNCHES * len(children) / 2
-            found = interleave(children, seconds, self.count, -(-FEWEST_PAIRS // LAUNCHES))
-        for at in range(len(found[PLAIN])):
-            for side, blocks in enumerate(found):
-                self.rows.append((self.count, side, len(blocks[at])))
-                self.samples.extend(blocks[at])
-        self.count += 1
-
-
-class Session:
-    """The same in one process that lives on, with the yardstick."""
-
-    def __init__(self, case):
-        self.rows, self.samples = [], []
-        laboratories = [RunContext.create(cache_folder()) for _ in range(3)]
-        calls = [prepared(context, case)[0] for context in laboratories]
-        self._calls = [*calls[:SLOWED], slowed(calls[SLOWED]), yardstick(case.engine)]
-        self._order, self._lived = random.Random(0), 0  # noqa: S311  no secret
-        self._threads = [*map(warmed, self._calls[:YARD]), []]
-
-    def take(self):
-        """One round: rows (side, nanoseconds of sampling before, runs, share of the processors that others used)."""
-        with without_collector():
-            for side in self._order.sample(range(SIDES), SIDES):
-                begun, before = time.perf_counter_ns(), foreign_seconds()
-                with spread(self._threads[side]):
-                    taken = block(self._calls[side], 1, int(SESSION_BLOCK * SECOND))
-                took, others = time.perf_counter_ns() - begun, foreign_seconds() - before
-                rest()
-                self.rows.append((side, self._lived, len(taken), others * SECOND / took))
-                self.samples.extend(taken)
-                self._lived += took
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """Blocks by side; those of one index were taken in one round."""
-
-    typical: np.ndarray  # (sides, rounds), nanoseconds
-    mean: np.ndarray
-
-    @classmethod
-    def of(cls, sides, counts, samples, width):
-        """From the side and the runs of each block, and all runs."""
-        found = np.empty((2, width, len(sides) // width))
-        blocks = np.split(samples, np.cumsum(counts)[:-1])
-        for at, (side, part) in enumerate(zip(sides, blocks, strict=True)):
-            found[:, side, at // width] = typical(part), part.mean()
-        return cls(*found)
-
-    def longer(self, side):
-        """By how much a block of this side takes longer than one of the plain one, in the middle."""
-        return float(np.median(self.typical[side] / self.typical[PLAIN]) - 1)
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What was recorded."""
+    """Latencies and minima of blocks, as (sides, blocks); those of one index were taken in one round."""
 
-    launches: list  # of Blocks
-    session: Blocks
-    start: np.ndarray  # of each round of the session, seconds
-    foreign: np.ndarray  # share of the processors that others used, the round's mean
-    about: dict
-
-    def in_turns(self, rng):
-        """LAUNCHES launches that followed each other."""
-        first = rng.integers(len(self.launches) - LAUNCHES + 1)
-        return self.launches[first : first + LAUNCHES]
-
-    def apart(self, rng):
-        """Two slices of the session's rounds that do not overlap."""
-        while True:
-            first, second = rng.uniform(0, self.start[-1] - APART_SECONDS, 2)
-            if abs(first - second) >= APART_SECONDS:
-                return tuple(slice(*np.searchsorted(self.start, (at, at + APART_SECONDS))) for at in (first, second))
+    launches: list  # of (latencies, minima)
+    minima: np.ndarray  # of the process that lives on
+    start: np.ndarray  # of each round, seconds of sampling
+    load: np.ndarray  # external, of each block
 
 
 def load(path):
-    """A recording from its file."""
+    """Read a recording."""
     with np.load(path) as saved:
-        (launch, side, count), lived, about = saved["launch_rows"].T, saved["session_rows"], str(saved["about"])
-        samples = np.split(saved["launch_samples"], np.cumsum(np.bincount(launch, count).astype(int))[:-1])
-        session = Blocks.of(lived[:, 0].astype(int), lived[:, 2].astype(int), saved["session_samples"], SIDES)
-    launches = [Blocks.of(side[launch == at], count[launch == at], part, SIDES - 1) for at, part in enumerate(samples)]
-    shares = lived[:, 3].reshape(-1, SIDES).mean(axis=1)
-    return Recording(launches, session, lived[::SIDES, 1] / SECOND, shares, json.loads(about))
+        rows, session = saved["launches"], saved["session"]
+    launches = []
+    for launch in range(int(rows[-1, 0]) + 1):
+        part = rows[rows[:, 0] == launch]
+        launches.append((part[:, 2].reshape(-1, SIDES).T, part[:, 3].reshape(-1, SIDES).T))
+    ordered = session.reshape(-1, SIDES, 5)
+    by_side = np.take_along_axis(ordered, ordered[:, :, :1].argsort(axis=1), axis=1)
+    return Recording(launches, by_side[:, :, 3].T, ordered[:, 0, 1], session[:, 4])
 
 
-def verdict(recording, baseline, run, limit):
-    """What ``--speed-gate`` says: disturbed blocks are left out."""
-    (old, why_then), (new, why) = (undisturbed(row, recording.foreign[at], QUIET) for at, row in (baseline, run))
-    return judge(new, old, limit, why, why_then).outcome
+def interleaved_trial(recording, rng, slowdown, side):
+    """Return what both methods say of successive launches: whether ``side`` is slower than PLAIN."""
+    first = rng.integers(len(recording.launches) - MAX_LAUNCHES + 1)
+    launches = recording.launches[first : first + MAX_LAUNCHES]
+    pairs = [(latency[side] * (1 + slowdown), latency[PLAIN]) for latency, _ in launches]
+    now, before = (min(minima[at].min() for _, minima in launches) for at in (side, PLAIN))
+    return {AB: judge(pairs).outcome == SLOWER, MIN: fails(now * (1 + slowdown), before)}
 
 
-def in_turns(recording, rng, slowdown, side):
-    """The gate's verdict on one window, and what pytest-benchmark sees of both sides: (typical, mean) of each block."""
-    window = recording.in_turns(rng)
-    pairs = [(part.typical[side] * (1 + slowdown), part.typical[PLAIN]) for part in window]
-    new, old = (
-        (np.concatenate([part.typical[at] for part in window]), np.concatenate([part.mean[at] for part in window]))
-        for at in (side, PLAIN)
-    )
-    return judge_launches(pairs, threshold(recording.about["case"])).outcome, new, old
+def stored_trial(recording, rng, slowdown, side):
+    """Return what pytest-benchmark says of a run and a stored baseline."""
+    while True:
+        first, second = rng.uniform(0, recording.start[-1] - WINDOW, 2)
+        if abs(first - second) >= WINDOW:
+            break
+    before, now = (slice(*np.searchsorted(recording.start, (at, at + WINDOW))) for at in (first, second))
+    minima = recording.minima
+    return {MIN: fails(minima[side, now].min() * (1 + slowdown), minima[PLAIN, before].min())}
 
 
-def apart(recording, rng, slowdown, side):
-    """The same of a run and a stored baseline."""
-    first, second = recording.apart(rng)
-    times = recording.session.typical
-    old, new = times[PLAIN, first] / times[YARD, first], times[side, second] / times[YARD, second] * (1 + slowdown)
-    outcome = verdict(recording, (first, old), (second, new), threshold(recording.about["case"]))
-    seen = ((times[at, part], recording.session.mean[at, part]) for at, part in ((side, second), (PLAIN, first)))
-    return outcome, *seen
+def fails(now, before):
+    """Return whether pytest-benchmark's own check calls it a regression."""
+    return CHECK.fails({"min": now}, {"min": before}) is not None
 
 
-SETTINGS = {"in turns": in_turns, "apart": apart}
+SETTINGS = {"interleaved": interleaved_trial, "stored baseline": stored_trial}
 
 
-def trials(recording, slowdown, setting, *, other=TWIN, count=TRIALS):
-    """How each method judged ``count`` windows: method -> outcome -> how often."""
-    found = {name: Counter() for name in ("the gate", *CHECKS)}
-    rng = np.random.default_rng(7)
-    for _ in range(count):
-        outcome, new, old = SETTINGS[setting](recording, rng, slowdown, other)
-        found["the gate"][outcome] += 1
-        more = [
-            {"min": fast.min() * by, "mean": mean.mean() * by} for (fast, mean), by in ((new, 1 + slowdown), (old, 1))
-        ]
-        for name, check in CHECKS.items():
-            found[name][SLOWER if check.fails(*more) else NOT_SLOWER] += 1
-    return {name: dict(counter) for name, counter in found.items()}
+def count_slower(recording, setting, slowdown, side=TWIN):
+    """Return method -> number of trials that it called slower."""
+    rng, found = np.random.default_rng(7), Counter()
+    for _ in range(TRIALS):
+        found.update(SETTINGS[setting](recording, rng, slowdown, side))
+    return {name: int(count) for name, count in found.items()}
 
 
-def experiment(recording):
-    """The curves in turns and apart, and the session that was really slowed, beside the multiplied one."""
-    sides = (("twin", TWIN), ("slowed", SLOWED))
-    return {
-        "about": {
-            **recording.about,
-            "launches": len(recording.launches),
-            "trials": TRIALS,
-            "foreign": np.percentile(recording.foreign, (10, 50, 90)).round(3).tolist(),
-        },
-        **{
-            setting: {str(slowdown): trials(recording, slowdown, setting) for slowdown in SLOWDOWNS}
-            for setting in SETTINGS
-        },
-        "really slowed": {setting: trials(recording, 0.0, setting, other=SLOWED) for setting in SETTINGS},
-        "longer": {name: [part.longer(side) for part in recording.launches] for name, side in sides},
-    }
-
-
-def table(found):
-    """Lines: how often each method called each slowdown slower."""
+def report(recording):
+    """Print the table, and return it for JSON."""
+    found = {}
+    print(f"called slower, of {TRIALS} trials".ljust(40) + "".join(f"{value:>8.0%}" for value in SLOWDOWNS))
     for setting in SETTINGS:
-        yield f"called slower, of {TRIALS} ({setting})    " + "".join(f"{value:>8.0%}" for value in SLOWDOWNS)
-        for name in ("the gate", *CHECKS):
-            counts = (found[setting][str(value)][name] for value in SLOWDOWNS)
-            yield f"  {name:<36}" + "".join(f"{count.get(SLOWER, 0):>8}" for count in counts)
-        counts = (found[setting][str(value)]["the gate"] for value in SLOWDOWNS)
-        yield f"  {'the gate, inconclusive':<36}" + "".join(f"{count.get(INCONCLUSIVE, 0):>8}" for count in counts)
-        yield f"  really slowed: {found['really slowed'][setting]['the gate']}"
-    for name, longer in found["longer"].items():
+        counts = {slowdown: count_slower(recording, setting, slowdown) for slowdown in SLOWDOWNS}
+        found[setting] = {name: [row[name] for row in counts.values()] for name in counts[0.0]}
+        for name, row in found[setting].items():
+            print(f"  {name}, {setting}".ljust(40) + "".join(f"{count:>8}" for count in row))
+        found[f"{setting}, really slowed"] = slowed = count_slower(recording, setting, 0.0, SLOWED)
+        print(f"  really slowed by {INJECTED:.0%} or more, {setting}: {slowed}")
+    for name, side in (("twin", TWIN), ("slowed", SLOWED)):
+        longer = [np.median(latency[side] / latency[PLAIN]) - 1 for latency, _ in recording.launches]
         low, middle, high = np.percentile(longer, (10, 50, 90))
-        yield f"in a launch a run of the {name} lasts {middle:+.1%} ({low:+.1%} to {high:+.1%} in 8 of 10)"
-    yield f"others used of the processors (10, 50, 90 % of the rounds): {found['about']['foreign']}"
-
-
-def plot(found, path):
-    """Power against slowdown."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  only to draw
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, setting in zip(figure.subplots(1, 2, sharey=True), SETTINGS, strict=True):
-        for name in ("the gate", *CHECKS):
-            power = [found[setting][str(value)][name].get(SLOWER, 0) for value in SLOWDOWNS]
-            axes.plot([100 * value for value in SLOWDOWNS], power, marker="o", label=name)
-        axes.set(title=f"two installations {setting}", xlabel="slowdown, %", ylim=(-3, 103))
-        axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel(f"called slower, of {TRIALS}")
-    figure.axes[0].legend()
-    figure.savefig(path)
+        print(f"in a launch a run of the {name} takes {middle:+.1%} ({low:+.1%} to {high:+.1%} in 8 of 10)")
+    print("external CPU load (10, 50, 90 %):", np.percentile(recording.load, (10, 50, 90)).round(2).tolist())
+    return found
 
 
 def main():
     """Record or judge."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("record", "judge", *CHILDREN), metavar="record|judge")
-    parser.add_argument("--seconds", type=float, default=900.0)
+    parser.add_argument("what", choices=("record", "judge", *PREPARE), metavar="record|judge")
+    parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--variant", default="test_nfnet")
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--file", type=Path, default=cache_folder() / "power" / "recording.npz")
-    words = parser.parse_args()
-    if words.what in CHILDREN:
-        timed.main(CHILDREN[words.what])
-        return
-    if words.what == "record":
-        size = (words.image_size, words.image_size)
-        case = Case("onnxruntime:cpu", ModelSpec(words.variant, None, size), "fp32", 1)
-        record(case, words.seconds, words.file)
-        return
-    recording = load(words.file)
-    if len(recording.launches) < LAUNCHES or recording.start[-1] < 2 * APART_SECONDS:
-        sys.exit(
-            f"{words.file}: {len(recording.launches)} launches of {LAUNCHES}, {recording.start[-1]:.0f} s of "
-            f"{2 * APART_SECONDS:.0f} -> record longer"
+    options = parser.parse_args()
+    if options.what in PREPARE:
+        ab_worker.main(PREPARE[options.what])
+    elif options.what == "record":
+        size = (options.image_size, options.image_size)
+        record(
+            Case("onnxruntime:cpu", ModelSpec(options.variant, None, size), "fp32", 1), options.seconds, options.file
         )
-    found = experiment(recording)
-    print(*table(found), sep="\n")
-    words.file.with_suffix(".json").write_text(json.dumps(found, indent=1))
-    print(f"written: {words.file.with_suffix('.json')}")
-    try:
-        plot(found, words.file.with_suffix(".svg"))
-    except ImportError:
-        print("no plot: matplotlib is not installed")
+    else:
+        recording = load(options.file)
+        if len(recording.launches) < MAX_LAUNCHES or recording.start[-1] < 2 * WINDOW:
+            sys.exit(
+                f"{options.file}: {len(recording.launches)} launches, {recording.start[-1]:.0f} s -> record longer"
+            )
+        options.file.with_name("power.json").write_text(json.dumps(report(recording), indent=1))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,89 @@
+"""What this machine is, read from a made-up kernel's files."""
+
+import time
+
+import pytest
+
+from fixtures import hardware
+from fixtures.benchmark import environment
+from fixtures.benchmark.environment import HARDWARE, differences, external_cpu_seconds, gpu_memory_used, machine_facts
+
+NODES = "sys/class/kfd/kfd/topology/nodes"
+CARD = "sys/class/drm/renderD128/device"
+MI300X = "gfx_target_version 90402\ndevice_id 29857\nsimd_count 1216\nsimd_per_cu 4\ndrm_render_minor 128\n"
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """Files of a kernel with one GPU, as AMD's driver writes them."""
+    for name in (*sum(hardware.NARROWED_BY, ()), "ROCM_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name, text in {
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "performance\n",
+        f"{NODES}/0/properties": "cpu_cores_count 96\ngfx_target_version 0\n",
+        f"{NODES}/1/properties": MI300X,
+        f"{CARD}/power_dpm_force_performance_level": "auto\n",
+        f"{CARD}/mem_info_vram_used": "1048576\n",
+        "sys/module/amdgpu/version": "6.8.5\n",
+        "opt/rocm/.info/version": "6.4.0-1\n",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_machine_facts_are_read_from_the_kernel(machine):
+    """No tool is run."""
+    facts = machine_facts("AMD EPYC 9654", machine)
+    assert (facts["cpu"], facts["cpu_governor"]) == ("AMD EPYC 9654", "performance")
+    assert (facts["gpus"], facts["gpu_performance_level"]) == ("gfx942 0x74a1, 304 units", "auto")
+    assert (facts["gpu_driver"], facts["rocm"]) == ("6.8.5", "6.4.0-1")
+    assert {*HARDWARE, "numpy", "onnxruntime"} <= set(facts)
+
+
+def test_hardware_has_only_the_gpus_that_this_process_may_use(machine, monkeypatch):
+    """Runs on two of them are runs on other hardware."""
+    (machine / f"{NODES}/2").mkdir()
+    (machine / f"{NODES}/2/properties").write_text("gfx_target_version 110000\n")
+    found = {}
+    for number in ("0", "1", "0,1", "-1"):
+        monkeypatch.setenv("HIP_VISIBLE_DEVICES", number)
+        found[number] = machine_facts("", machine)["gpus"]
+    assert found["0"] == "gfx942 0x74a1, 304 units"
+    assert found["1"].startswith("gfx1100")
+    assert found["0,1"] == f"{found['0']}, {found['1']}"
+    assert found["-1"] == "none"
+
+
+def test_difference_of_hardware_is_named(machine):
+    """The same architecture with fewer compute units is other hardware; another version is not."""
+    here = machine_facts("A", machine)
+    (machine / f"{NODES}/1/properties").write_text(MI300X.replace("1216", "304"))
+    there = {**machine_facts("A", machine), "rocm": "7.0"}
+    assert differences(here, there, HARDWARE) == ["gpus: gfx942 0x74a1, 76 units there, gfx942 0x74a1, 304 units here"]
+    assert "rocm: 7.0 there, 6.4.0-1 here" in differences(here, there)
+
+
+def test_machine_without_information_has_facts_and_no_gpu(tmp_path):
+    """Empty text stands for what is unknown."""
+    facts = machine_facts("", tmp_path)
+    assert (facts["gpus"], facts["gpu_driver"], facts["cpu_governor"]) == ("none", "", "")
+    assert gpu_memory_used(tmp_path) == []
+
+
+def test_gpu_memory_is_unknown_without_the_drivers_file(machine):
+    """None for that GPU."""
+    assert gpu_memory_used(machine) == [1 << 20]
+    (machine / CARD / "mem_info_vram_used").unlink()
+    assert gpu_memory_used(machine) == [None]
+
+
+def test_external_load_counts_others_on_the_cpus_of_this_process(monkeypatch):
+    """CPU 0 and 2 may be as busy as they like; this process's own time is no external load."""
+    row = environment.psutil.cpu_times()._replace(user=0, nice=0, system=0, irq=0, softirq=0, steal=0)
+    rows = [row._replace(user=user, steal=1.0) for user in (900.0, 100.0, 900.0, 300.0)]
+    monkeypatch.setattr(environment.os, "sched_getaffinity", lambda _: {1, 3})
+    monkeypatch.setattr(environment.psutil, "cpu_times", lambda **_: rows)
+    monkeypatch.setattr(time, "process_time", lambda: 50.0)
+    assert external_cpu_seconds() == (101 + 301 - 50) / 2

@@ -1,0 +1,87 @@
+"""Sampling with a fake clock: warm-up, samples, and when each ends."""
+
+import gc
+import itertools
+
+import pytest
+
+from fixtures.benchmark.sampling import MIN_SAMPLES, SECOND, WARMUP_SECONDS, WINDOW, sample, time_calls
+
+MILLISECOND = SECOND // 1000
+
+
+class Clock:
+    """Advances by ``tick`` when read, and by the next of ``durations`` when the callable runs."""
+
+    def __init__(self, durations, tick=1):
+        self.now, self.tick, self.durations = 0, tick, iter(durations)
+
+    def __call__(self):
+        """Read the clock."""
+        self.now += self.tick
+        return self.now
+
+    def work(self):
+        """The callable that is timed."""
+        self.now += next(self.durations)
+
+
+def test_samples_take_the_given_time():
+    """Two seconds of a call of ten milliseconds."""
+    clock = Clock(itertools.repeat(10 * MILLISECOND))
+    taken = sample(clock.work, 2.0, clock)
+    assert taken.converged
+    assert taken.warmup_calls == WARMUP_SECONDS * SECOND // (10 * MILLISECOND)
+    assert len(taken.ns) == 200
+    assert set(taken.seconds) == {0.010000001}
+
+
+def test_slow_call_is_sampled_a_few_times():
+    """Whether it has converged cannot be known, so nothing is said against it."""
+    clock = Clock(itertools.repeat(5 * SECOND))
+    taken = sample(clock.work, 2.0, clock)
+    assert len(taken.ns) == MIN_SAMPLES
+    assert (taken.warmup_calls, taken.converged) == (1, True)
+
+
+def test_warm_up_lasts_until_latency_is_steady():
+    """None of the slower first calls is a sample."""
+    falling = [(100 - 5 * step) * MILLISECOND for step in range(18)]
+    clock = Clock(itertools.chain(falling, itertools.repeat(10 * MILLISECOND)))
+    taken = sample(clock.work, 20.0, clock)
+    assert taken.converged
+    assert taken.warmup_calls > len(falling)
+    assert max(taken.ns) < 11 * MILLISECOND
+
+
+def test_call_that_never_converges_is_sampled_and_marked():
+    """Each call takes 10 % longer than the one before."""
+    clock = Clock(2 * MILLISECOND * 1.1**step for step in itertools.count())
+    taken = sample(clock.work, 1.0, clock)
+    assert not taken.converged
+    assert taken.warmup_calls >= 2 * WINDOW
+    assert len(taken.ns) >= MIN_SAMPLES
+
+
+def test_time_calls_ends_after_the_time_and_the_least_number():
+    """No call begins after the end."""
+    clock = Clock(itertools.repeat(30), tick=0)
+    assert time_calls(clock.work, 100, clock=clock) == [30, 30, 30, 30]
+    assert time_calls(clock.work, 0, clock=clock) == [30]
+    assert time_calls(clock.work, 0, 3, clock) == [30, 30, 30]
+
+
+def test_garbage_is_not_collected_while_sampling():
+    """It is collected again afterwards."""
+    seen = []
+    sample(lambda: seen.append(gc.isenabled()), 0.01)
+    assert seen
+    assert not any(seen)
+    assert gc.isenabled()
+
+
+def test_error_of_the_call_is_raised_and_the_collector_enabled_again():
+    """Nothing is left changed."""
+    with pytest.raises(ZeroDivisionError):
+        sample(lambda: 1 / 0, 0.1)
+    assert gc.isenabled()

@@ -1,0 +1,149 @@
+"""The end of a run of benchmarks: one table, one plot."""
+
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import asdict
+from types import SimpleNamespace
+
+import pytest
+
+from fixtures.benchmark.latency_table import Point, by_series, plot, table
+from fixtures.plugin.latency_table import NO_PLOT, TITLE, points
+
+POINTS = [
+    Point("ort fp32", 8, 0.010, 0.011, 0.012, 0.05, 790.0, 1.5),
+    Point("ort fp32", 1, 0.002, 0.003, 0.004, 0.1, 450.0, None, ("two modes, 9.0% apart",)),
+    Point("migraphx fp16", 1, 0.001, 0.001, 0.001, 0.0, 990.0),
+]
+WORDS = ("tests/performance/test_latency.py", "--precision", "fp32", "--speed-seconds", "0.2")
+ROW = re.compile(r"^ +(\d+)(?: +[\d.]+){3} +[\d.]+%(?: +[\d.]+){2}(  best)?$", re.MULTILINE)
+
+
+def test_table_marks_the_best_batch_and_shows_warnings():
+    """A series of one batch has no best one."""
+    _, *rows = table(POINTS)
+    assert [row.split() for row in rows] == [
+        ["migraphx", "fp16"],
+        ["1", "1.000", "1.000", "1.000", "0.0%", "990.0", "-"],
+        ["ort", "fp32"],
+        ["1", "2.000", "3.000", "4.000", "10.0%", "450.0", "-"],
+        ["two", "modes,", "9.0%", "apart"],
+        ["8", "10.000", "11.000", "12.000", "5.0%", "790.0", "1.500", "best"],
+    ]
+
+
+def test_table_fits_80_columns():
+    """With the longest name of a series, and runs of minutes."""
+    name = "onnxruntime:migraphx-eca_nfnet_l3@1024x1024+opset20+pretrained-bf16-fast_math"
+    warning = ("drift of +133.0% from the first to the last third",)
+    slow = [Point(name, batch, 100.0, 200.0, 300.0, 2.5, 0.1, 999.0, warning) for batch in (512, 1024)]
+    assert max(map(len, table(slow))) <= 80
+
+
+def axis_labels(axes):
+    """Texts of the ticks that are drawn."""
+    low, high = axes.get_ylim()
+    return [text.get_text() for text in axes.get_yticklabels(which="both") if low <= text.get_position()[1] <= high]
+
+
+def test_axes_have_plain_numbers(tmp_path, monkeypatch):
+    """Over decades, and within one."""
+    figure = pytest.importorskip("matplotlib.figure")
+    drawn = []
+    monkeypatch.setattr(figure.Figure, "savefig", lambda self, _: drawn.append(self))
+    wide = [Point("a", batch, batch / 7e4, 0.1, 0.1, 0.0, batch * 9.0) for batch in (1, 8, 64, 4096)]
+    narrow = [Point("a", batch, 0.003 + batch / 9000, 0.1, 0.1, 0.0, 250.0 + batch) for batch in (1, 2)]
+    for rows in (wide, narrow):
+        plot(rows, tmp_path / "sweep.svg")
+        for axes in drawn.pop().axes:
+            labels = axis_labels(axes)
+            assert len(labels) >= 1
+            assert all(re.fullmatch(r"\d+(\.\d+)?", label) for label in labels)
+
+
+def test_plot_has_room_for_many_series(tmp_path):
+    """Whatever characters the name of a file has."""
+    pytest.importorskip("matplotlib")
+    many = [
+        Point(rf"onnxruntime:cpu-a${index}\foo$b-fp32", batch, 0.1, 0.1, 0.1, 0.0, 10.0)
+        for index in range(60)
+        for batch in (1, 8)
+    ]
+    plot(many, tmp_path / "new" / "sweep.svg")
+    height = ET.parse(tmp_path / "new" / "sweep.svg").getroot().get("height")  # noqa: S314  our own file
+    assert 600 < float(height.removesuffix("pt")) < 1000
+    assert list(by_series(POINTS)) == ["migraphx fp16", "ort fp32"]
+
+
+def test_only_latencies_without_errors_are_points():
+    """Benchmarks of a user's own have none."""
+
+    def row(info, *, has_error=False):
+        return SimpleNamespace(extra_info=info, has_error=has_error)
+
+    info = {"latency": {**asdict(POINTS[0]), "count": 9}}
+    assert list(points([row(info), row(info, has_error=True), row({})])) == [POINTS[0]]
+
+
+def test_run_of_two_batches_ends_with_one_table_and_a_plot(runner):
+    """pytest-benchmark's own table is not shown."""
+    done = runner.small(*WORDS, "--batch", "1,2")
+    assert done.code == 0, done.text
+    assert TITLE in done.out
+    assert "Rounds" not in done.out  # a column of pytest-benchmark's table
+    rows = ROW.findall(done.out)
+    assert sorted(batch for batch, _ in rows) == ["1", "2"]
+    assert [best for _, best in rows].count("  best") == 1
+    assert list((runner.cache / "sweeps").glob("*.svg"))
+
+
+def test_pytest_benchmarks_own_table_and_histogram_are_shown_on_request(runner, tmp_path):
+    """Labels of the histogram are short enough to be told apart."""
+    prefix = tmp_path / "drawn"
+    done = runner.small(*WORDS, "--batch", "1,2", "--benchmark-columns=min,rounds", f"--benchmark-histogram={prefix}")
+    assert done.code == 0, done.text
+    assert "Rounds" in done.out
+    assert TITLE in done.out
+    (drawn,) = tmp_path.glob("drawn*.svg")
+    assert {"b1 fp32 onnxruntime:cpu", "b2 fp32 onnxruntime:cpu"} <= set(ET.parse(drawn).getroot().itertext())  # noqa: S314
+
+
+def test_benchmarks_of_a_user_keep_their_table(runner, tmp_path):
+    """They have no case."""
+    path = tmp_path / "test_own.py"
+    path.write_text("def test_own(benchmark):\n    benchmark(int)\n")
+    done = runner.pytest(path, "--rootdir", tmp_path, "-c", "pytest.ini", "--benchmark-max-time=0.01")
+    assert done.code == 0, done.text
+    assert "test_own" in done.out
+    assert "Rounds" in done.out
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import sys\nsys.modules['matplotlib'] = None\n", "matplotlib"),
+        (
+            "import matplotlib.figure\n"
+            "def savefig(*words): raise RuntimeError('first line\\nsecond line')\n"
+            "matplotlib.figure.Figure.savefig = savefig\n",
+            "first line second line",
+        ),
+    ],
+    ids=["no matplotlib", "error"],
+)
+def test_run_passes_without_its_plot_and_says_why(runner, tmp_path, code, reason):
+    """A plot decides nothing."""
+    plugin = tmp_path / "no_drawing.py"
+    plugin.write_text(code)
+    done = runner.small(*WORDS, "--batch", "1,2", plugin=plugin)
+    assert done.code == 0, done.text
+    (line,) = [line for line in done.out.splitlines() if line.startswith(NO_PLOT)]
+    assert reason in line
+
+
+def test_device_latency_is_collected_only_if_buffers_stay_on_the_device(runner):
+    """An engine that copies all the same is skipped."""
+    words = ("tests/performance", "--precision", "fp32", "--batch", "1")
+    assert "test_device_latency" not in runner.small(*words, "--collect-only", "-q").out
+    done = runner.small(*words, "--no-offload-copy", "-k", "device")
+    assert "1 skipped" in done.out, done.text
