@@ -29,7 +29,7 @@ class CachingEngine(OnnxRuntimeEngine):
         program.save = lambda path: path.write_bytes(Path(model).read_bytes())
         return program
 
-    def load(self, saved, _, **arguments):
+    def load_program(self, saved, _, **arguments):
         """Read the file that ``save`` wrote."""
         program = super().prepare(saved, shape=SHAPE, **arguments)
         program.costs = replace(program.costs, compile_seconds=None, load_seconds=program.costs.compile_seconds)

@@ -205,7 +205,7 @@ def test_program_evicted_while_it_is_loaded_is_compiled_again(models, tmp_path):
     """By another process; here the file cannot be read a second time either."""
 
     class Losing(CachingEngine):
-        def load(self, saved, *_, **__):
+        def load_program(self, saved, *_, **__):
             raise FileNotFoundError(2, "No such file or directory", str(saved))
 
     source_of(compile_request(CachingEngine(), models), tmp_path)
