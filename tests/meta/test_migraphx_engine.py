@@ -83,7 +83,7 @@ def test_small_network_agrees_with_onnxruntime(ref_engine, tmp_path, pytestconfi
 
 
 @real
-def test_external_weights_give_the_same_bits_as_embedded_ones(ref_engine, prepare, tmp_path, monkeypatch):
+def test_external_weights_give_the_same_bits_as_embedded_ones(prepare, tmp_path, monkeypatch):
     """Large models have them; MIGraphX depends on the order of the fields that say where a weight is."""
     monkeypatch.setattr(writer, "EXTERNAL_ABOVE", 0)
     external = built_model(SPEC, precision("fp32"), tmp_path)
