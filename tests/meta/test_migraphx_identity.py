@@ -4,10 +4,8 @@ import os
 
 import pytest
 
-from fixtures.engines.migraphx import engine as migraphx_engine
 from fixtures.engines.migraphx.identity import libraries, surroundings
-from fixtures.errors import CacheError, EngineUnavailable
-from fixtures.plugin.failures import unavailable
+from fixtures.errors import CacheError
 from tests.meta.caching_engine import compile_request
 
 NODE = "sys/class/kfd/kfd/topology/nodes/1/properties"
@@ -43,7 +41,6 @@ def installation(tmp_path):
 def machine(tmp_path):
     """Files of a kernel with one GPU."""
     texts = {
-        "proc/cpuinfo": "model name\t: AMD EPYC 9654\n",
         NODE: PROPERTIES,
         "sys/module/amdgpu/version": "6.8.5\n",
         "opt/rocm/.info/version": "6.4.0-1\n",
@@ -102,7 +99,7 @@ def test_gpu_counts_for_the_gpu_target_only(machine):
     """Architecture, units, driver and ROCm; the processor counts for every target."""
     facts = surroundings("gpu", machine, {})
     of_processor = surroundings("ref", machine, {})
-    assert of_processor["processor"] == "AMD EPYC 9654"
+    assert of_processor["processor"]
     assert of_processor["libc"]
     assert facts == {
         **of_processor,
@@ -135,20 +132,16 @@ def test_environment_variables_count_with_the_files_they_name(tmp_path):
 
 
 @pytest.mark.migraphx
-def test_identity_of_an_installed_migraphx_is_stable(pytestconfig, tmp_path, monkeypatch):
+def test_identity_of_an_installed_migraphx_is_stable(ref_engine, tmp_path, monkeypatch):
     """A compilation does not change it, a variable of MIGraphX does."""
-    try:
-        engine = migraphx_engine.open_engine("ref", pytestconfig.option.migraphx)
-    except EngineUnavailable as error:
-        unavailable(pytestconfig, "migraphx:ref", error)
-    request = compile_request(engine, tmp_path)
-    before = engine.identity(request.options)
+    request = compile_request(ref_engine, tmp_path)
+    before = ref_engine.identity(request.options)
     assert {"libmigraphx_c", "libmigraphx", "libmigraphx_ref"} <= {
         name.split(".")[0] for name in files_in(before["libraries"])
     }
-    assert (before["engine"], before["version"]) == ("migraphx:ref", engine.version)
+    assert (before["engine"], before["version"]) == ("migraphx:ref", ref_engine.version)
     request.compile().close()
-    assert engine.identity(request.options) == before
+    assert ref_engine.identity(request.options) == before
     monkeypatch.setenv("MIGRAPHX_DISABLE_POINTWISE_FUSION", "1")
-    after = engine.identity(request.options)
+    after = ref_engine.identity(request.options)
     assert [name for name in before if before[name] != after[name]] == ["variables"]

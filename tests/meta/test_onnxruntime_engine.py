@@ -1,7 +1,5 @@
 """ONNX Runtime as an engine: what is pinned, what is refused, and that it computes what it was given."""
 
-import os
-
 import numpy as np
 import onnxruntime
 import pytest
@@ -339,8 +337,3 @@ def test_closed_program_refuses_to_run(prepare):
     program.close()
     with pytest.raises(RunError, match="closed"):
         run(program)
-
-
-def test_physical_cores_are_between_one_and_the_allowed_cpus():
-    """The default number of threads fits the machine."""
-    assert 1 <= physical_cores() <= len(os.sched_getaffinity(0))

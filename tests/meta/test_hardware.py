@@ -1,0 +1,59 @@
+"""CPU and GPUs of this machine."""
+
+import os
+
+import pytest
+
+from fixtures import hardware
+
+
+def write_nodes(root, *properties):
+    """Write the kernel's nodes: one without a GPU, then one for each dictionary."""
+    for number, node in enumerate(({"gfx_target_version": 0}, *properties)):
+        path = root / hardware.NODES / str(number) / "properties"
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(f"{name} {value}\n" for name, value in node.items()))
+
+
+@pytest.mark.parametrize(("version", "name"), [(90402, "gfx942"), (90010, "gfx90a"), (100300, "gfx1030")])
+def test_architecture_is_decoded(version, name):
+    """Minor and stepping are hexadecimal."""
+    assert hardware.architecture({"gfx_target_version": str(version)}) == name
+
+
+def test_gpus_are_in_the_kernels_numeric_order(tmp_path):
+    """Node 2 comes before node 10; nodes without a GPU do not count."""
+    write_nodes(tmp_path, *({"gfx_target_version": 90402, "unique_id": number} for number in range(1, 12)))
+    assert [int(node["unique_id"]) for node in hardware.gpu_nodes(tmp_path)] == list(range(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("environment", "seen"),
+    [
+        ({}, [0, 1, 2]),
+        ({"HIP_VISIBLE_DEVICES": "2,0"}, [2, 0]),
+        ({"CUDA_VISIBLE_DEVICES": "1"}, [1]),
+        ({"HIP_VISIBLE_DEVICES": "0", "CUDA_VISIBLE_DEVICES": "1"}, [0]),
+        ({"ROCR_VISIBLE_DEVICES": "1,2", "HIP_VISIBLE_DEVICES": "1"}, [2]),
+        ({"ROCR_VISIBLE_DEVICES": "GPU-000000000000000b"}, [1]),
+        ({"HIP_VISIBLE_DEVICES": "0,7,1"}, [0]),
+        ({"HIP_VISIBLE_DEVICES": "-1"}, []),
+        ({"HIP_VISIBLE_DEVICES": ""}, []),
+    ],
+)
+def test_variables_choose_the_visible_gpus(tmp_path, environment, seen):
+    """By index or unique id, one variable after the other, up to the first invalid entry."""
+    write_nodes(tmp_path, *({"gfx_target_version": 90402, "unique_id": 10 + number} for number in range(3)))
+    nodes = hardware.gpu_nodes(tmp_path)
+    assert hardware.visible_gpus(tmp_path, environment) == [nodes[number] for number in seen]
+
+
+def test_facts_of_the_gpus_are_text(tmp_path):
+    """A property that the kernel does not list is a question mark; an unknown fact is empty."""
+    write_nodes(tmp_path, {"gfx_target_version": 90402, "vendor_id": 4098, "simd_count": 1216})
+    assert hardware.gpu_facts(tmp_path) == {"gpus": "gfx942 4098 ? 1216 ? ? ? ?", "driver": "", "rocm": ""}
+
+
+def test_physical_cores_are_between_one_and_the_allowed_cpus():
+    """The default number of threads fits the machine."""
+    assert 1 <= hardware.physical_cores() <= len(os.sched_getaffinity(0))
