@@ -18,7 +18,7 @@ from fixtures.errors import EngineUnavailable
 from fixtures.images.labels import Prediction
 from fixtures.plugin.failures import unavailable
 from fixtures.records import Case, EngineStatus, ModelSpec
-from fixtures.weight_sources import Origin, Origins
+from fixtures.weight_sources import WeightSource, WeightSources
 from tests.meta.faulty_comparison import faulty_comparison
 
 CPU = ("--engine", "onnxruntime:cpu")
@@ -174,8 +174,11 @@ def test_number_of_classes_is_that_of_the_scores(context, tmp_path, shape):
 )
 def test_default_model_is_pretrained_if_the_engine_is_fast(engine, weights, name, tmp_path):
     """Never one with seeded weights."""
-    decided = {"dm_nfnet_f0": Origin(weights, None, "because"), "digits_nfnet": Origin("trained", None, "bundled")}
-    spec, reason = recognition.default_model(engine, Origins("auto", tmp_path, decided=decided))
+    decided = {
+        "dm_nfnet_f0": WeightSource(weights, None, "because"),
+        "digits_nfnet": WeightSource("trained", None, "bundled"),
+    }
+    spec, reason = recognition.default_model(engine, WeightSources("auto", tmp_path, decided=decided))
     assert (spec.variant, spec.weights) == (name, decided[name].weights)
     assert decided[name].why in reason
 

@@ -11,16 +11,15 @@ import pytest
 from safetensors.numpy import save_file
 
 from fixtures.cache import file_sha256
-from fixtures.errors import FetchError, ModelError, UsageError
+from fixtures.errors import ModelError, UsageError
 from fixtures.nfnet import weights_file as weightsfile
 from fixtures.nfnet.architecture import network, parameter_shapes
 from fixtures.nfnet.store import built_model
-from fixtures.nfnet.variants import VARIANTS, variant
+from fixtures.nfnet.variants import variant
 from fixtures.nfnet.weights import SeededWeights
 from fixtures.nfnet.weights_file import FileWeights, check_fits, content_hash, fitting_variants
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec
-from fixtures.weight_sources import Origins, model_file, shipped
 
 NAME = "test_nfnet"
 
@@ -136,9 +135,6 @@ def test_the_variant_that_was_meant_is_told(saved):
     with pytest.raises(ModelError, match=f"it fits --variant {NAME}"):
         check_fits(path, "dm_nfnet_f0")
     assert fitting_variants(path) == (NAME,)
-    assert Origins(path, path.parent).variants(["dm_nfnet_f0"]) == (NAME,)
-    with pytest.raises(UsageError, match="the weights fit no variant"):
-        Origins(saved({"a": np.zeros(3)}), path.parent).variants(["dm_nfnet_f0"])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -231,44 +227,3 @@ def test_weights_that_were_not_fetched_build_nothing(tmp_path):
     """Cases can be listed without them."""
     with pytest.raises(UsageError, match="the weights were not fetched"):
         built_model(ModelSpec(NAME, None, (32, 32), weights="pretrained"), precision("fp32"), tmp_path)
-
-
-def test_wishes_that_cannot_be(tmp_path):
-    """What is neither published nor shipped is a usage error that names what there is."""
-    with pytest.raises(UsageError, match="no weights of nfnet_f7 are published -> there are those of: dm_nfnet_f0, "):
-        Origins("pretrained", tmp_path).of("nfnet_f7")
-    with pytest.raises(UsageError, match="no trained weights of nfnet_f7 come with the suite -> there are those of: "):
-        Origins("trained", tmp_path).of("nfnet_f7")
-
-
-@pytest.mark.parametrize(
-    ("wish", "settings", "weights", "why"),
-    [
-        ("seeded", {}, "seeded", "asked for"),
-        ("auto", {"seeded_because": "--seed is given"}, "seeded", "--seed is given"),
-        ("auto", {}, "seeded", "none are published"),
-    ],
-)
-def test_seeded_weights_say_why(tmp_path, wish, settings, weights, why):
-    """In the words of the header."""
-    origin = Origins(wish, tmp_path, fetch=False, **settings).of("nfnet_f7")
-    assert (origin.weights, origin.path, origin.why) == (weights, None, why)
-
-
-def test_shipped_weights_fit(tmp_path):
-    """Trained weights that come with the suite are taken by default, and fit their variant."""
-    names = [row.name for row in VARIANTS if shipped(row.name)]
-    assert "digits_nfnet" in names
-    for name in names:
-        origin = Origins("auto", tmp_path, fetch=False).of(name)
-        assert (origin.weights, origin.path) == ("trained", shipped(name))
-
-
-def test_known_models_have_addresses(tmp_path):
-    """By name, without asking the network where nothing is to be run; unknown ones are paths."""
-    path = model_file("migraphx-example", tmp_path, fetch=False)
-    assert path.name == "dm_nfnet_f0.onnx"
-    assert not path.exists()
-    assert model_file(tmp_path, tmp_path) == tmp_path
-    with pytest.raises(FetchError, match="plain http"):
-        model_file("http://example.com/x.onnx", tmp_path)

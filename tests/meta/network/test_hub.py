@@ -1,13 +1,8 @@
-"""Published weights from a hub on this machine: into a running case, once, and each fault in one clear line."""
+"""Pretrained weights from the hub: into a case, once; each fault of the hub is one error."""
 
-import contextlib
-import hashlib
-import os
-import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from importlib import util
 from pathlib import Path
@@ -15,404 +10,353 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fixtures.assets.hub import cached
-from fixtures.assets.hub import check as check_file
-from fixtures.errors import CacheError, SuiteError
+from fixtures.assets import hub as module
+from fixtures.assets import urls
 from fixtures.nfnet.store import built_model
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec
-from tests.meta.unprivileged import unprivileged_user
+from tests.meta.leftovers import left
+from tests.meta.network.conftest import REPOSITORY
+from tests.meta.network.server import Fault
 
 ROOT = Path(__file__).parents[3]
-REPOSITORY = "timm/test_nfnet.r160_in1k"
-FILE, CONTENTS = f"/{REPOSITORY}/resolve/main/model.safetensors", f"/cdn/{REPOSITORY}/main/model.safetensors"
-BY_HAND = f"hf download {REPOSITORY} model.safetensors"
+CONTENTS = f"/cdn/{REPOSITORY}/main/model.safetensors"
 CASE = "onnxruntime:cpu-test_nfnet@64+pretrained-fp32-b1"
-JUDGE = (
-    "tests/conformance/test_agreement.py",
-    "--engine",
-    "onnxruntime:cpu",
-    "--variant",
-    "test_nfnet",
-    "--image-size",
-    "64",
-    "--precision",
-    "fp32",
-    "--batch",
-    "1",
-)
-USAGE = 4
-TRY = """
-import sys, resource
+AGREEMENT = "tests/conformance/test_agreement.py"
+SMALL = ("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64")
+OPTIONS = (*SMALL, "--precision", "fp32", "--batch", "1")
+USAGE_ERROR = 4
+FETCH = f"""
+import resource, socket, sys
 from pathlib import Path
 from fixtures.assets import hub
 from fixtures.errors import SuiteError
-for _ in range({times}):
+{{before}}
+for _ in range({{times}}):
     try:
-        print("good", hub.fetched(hub.offer({repository!r}), Path({notes!r})), flush=True)
+        hub.file_size({REPOSITORY!r})
+        print("path", hub.fetch({REPOSITORY!r}), flush=True)
     except SuiteError as error:
         print(type(error).__name__, error, flush=True)
 """
 
 
-def fetching(hub, notes, *, times=1, before=""):
-    """A process that wants the file, so many times."""
-    code = before + TRY.format(times=times, repository=REPOSITORY, notes=str(notes))
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", **hub.env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def fetching(hub, *, times=1, before="", **env):
+    """Start a process that fetches the weights so many times, and prints a line each time."""
+    code = FETCH.format(times=times, before=before)
+    env = {"PATH": "/usr/bin:/bin", **hub.env, **env}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=env, text=True, **streams)
 
 
-def lines(hub, notes, **settings):
-    """What such a process says."""
-    out, err = fetching(hub, notes, **settings).communicate(timeout=60)
+def fetch(hub, **settings):
+    """Return what such a process prints, as pairs of "path" or the error's class, and the rest."""
+    out, err = fetching(hub, **settings).communicate(timeout=60)
     assert "Traceback" not in err
-    return out.splitlines()
+    return [tuple(line.split(" ", 1)) for line in out.splitlines()]
 
 
 def blobs(hub):
-    """Files of the hub's cache that hold contents, whole or not."""
+    """Files of the hub's cache that hold contents, complete or not."""
     return [path for path in Path(hub.env["HF_HUB_CACHE"]).rglob("blobs/*") if path.is_file()]
 
 
-def test_into_a_running_case(hub, runner, tmp_path):
-    """Fetched, checked, built and judged; then from the cache without network, by default."""
+def test_pretrained_weights_reach_a_case(hub, runner, tmp_path):
+    """Fetched, checked, built and judged; then taken from the cache without network, by default."""
     env = {**hub.env, "NFNET_CACHE_DIR": str(tmp_path / "cache")}
-    done = runner.pytest(*JUDGE, "--weights", "pretrained", env=env)
-    assert done.code == 0, done.text
-    assert f"\npass {CASE} " in done.out
-    assert f"weights of test_nfnet: pretrained ({REPOSITORY}, fetched now)" in done.out
+    first = runner.pytest(AGREEMENT, *OPTIONS, "--weights", "pretrained", env=env)
+    assert first.code == 0, first.text
+    assert f"\npass {CASE} " in first.out
+    assert f"weights of test_nfnet: pretrained ({REPOSITORY}, fetched now)" in first.out
+    requests = len(hub.requests)
+    second = runner.pytest(AGREEMENT, *OPTIONS, env={**env, "HF_HUB_OFFLINE": "1"})
+    assert second.code == 0, second.text
+    assert f"\npass {CASE} " in second.out
+    assert f"weights of test_nfnet: pretrained ({REPOSITORY}, in the hub's cache)" in second.out
     assert len(hub.bodies_sent()) == 1
-    asked = len(hub.asked)
-    again = runner.pytest(*JUDGE, env={**env, "HF_HUB_OFFLINE": "1"})
-    assert again.code == 0, again.text
-    assert f"weights of test_nfnet: pretrained ({REPOSITORY}, in the hub's cache)" in again.out
-    assert f"\npass {CASE} " in again.out
-    assert len(hub.asked) == asked
+    assert len(hub.requests) == requests
 
 
 @pytest.mark.parametrize("photographs", [False, True])
-def test_from_a_shell(hub, runner, tmp_path, photographs):
-    """ort_comparison.py takes them too, and says so; it asks for no other network than the one that was named."""
-    words = ("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64")
+def test_pretrained_weights_reach_the_command_line(hub, runner, tmp_path, photographs):
+    """Only the variant that is named is fetched."""
     Image.new("RGB", (80, 70)).save(tmp_path / "black.png")
     what = ("--images", tmp_path / "black.png") if photographs else ("--inputs", "1")
-    done = runner.compare(*words, *what, env={**hub.env, "NFNET_CACHE_DIR": str(tmp_path)})
+    done = runner.compare(*SMALL, *what, env={**hub.env, "NFNET_CACHE_DIR": str(tmp_path)})
     assert done.code == 0, done.text
-    assert f"weights    pretrained ({REPOSITORY}, fetched now)" in done.out
+    assert f"pretrained ({REPOSITORY}, fetched now)" in done.out
     assert "test_nfnet@64+pretrained" in done.out
-    assert all(REPOSITORY in path for _, path, _ in hub.asked)
+    assert all(REPOSITORY in path for _, path, _ in hub.requests)
 
 
 @pytest.mark.skipif(util.find_spec("xdist") is None, reason="pytest-xdist is not installed: pip install pytest-xdist")
-def test_side_by_side_processes_fetch_once(hub, runner, tmp_path):
-    """The main process decides and fetches; its workers are told."""
-    done = runner.pytest(*JUDGE, "-n", "2", env={**hub.env, "NFNET_CACHE_DIR": str(tmp_path)})
+def test_xdist_workers_do_not_ask_the_hub(hub, runner, tmp_path):
+    """The main process fetches and sends its decisions."""
+    done = runner.pytest(AGREEMENT, *OPTIONS, "-n", "2", env={**hub.env, "NFNET_CACHE_DIR": str(tmp_path)})
     assert done.code == 0, done.text
     assert f"\npass {CASE} " in done.out
     assert len(hub.bodies_sent()) == 1
-    assert len(hub.asked) <= 5
+    assert len(hub.requests) <= 5
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        (*JUDGE, "--collect-only", "--weights", "pretrained"),
-        ("tests/meta/test_variants.py", *JUDGE[1:]),
-        (JUDGE[0], "--collect-only", "--model=https://127.0.0.2:9/net.onnx"),
-        (*JUDGE, "--markers"),
-        (*JUDGE, "--fixtures"),
-        (*JUDGE, "--fixtures-per-test"),
+        (AGREEMENT, *OPTIONS, "--collect-only", "--weights", "pretrained"),
+        (AGREEMENT, "--collect-only", "--model=https://127.0.0.2:9/net.onnx"),
+        (AGREEMENT, *OPTIONS, "--markers"),
+        (AGREEMENT, *OPTIONS, "--fixtures"),
+        (AGREEMENT, *OPTIONS, "--fixtures-per-test"),
+        ("tests/meta/test_variants.py", *OPTIONS),
     ],
-    ids=["collecting", "tests of the suite", "collecting an address", "markers", "fixtures", "fixtures of tests"],
+    ids=["collect", "collect a URL", "markers", "fixtures", "fixtures per test", "meta tests"],
 )
-def test_where_nothing_is_judged_nothing_is_asked(hub, runner, words):
-    """Neither to collect nor for tests of the suite itself."""
+def test_a_run_without_cases_does_not_use_the_network(hub, runner, words):
+    """Nothing needs the weights."""
     done = runner.pytest(*words, env=hub.env)
     assert done.code == 0, done.text
-    assert hub.asked == []
+    assert hub.requests == []
 
 
-@pytest.mark.parametrize(
-    ("moods", "words"),
-    [
-        (["silent"], "no pretrained ones: the hub (did not answer within|cannot be used)"),
-        ([(500,)], "no pretrained ones: the hub answered with status 500"),
-        ([], "the pretrained ones have 5.0 GB; --weights pretrained fetches them"),
-    ],
-    ids=["silent", "500", "too large"],
-)
-def test_by_default_a_bad_hub_costs_little(hub, runner, moods, words):
-    """The run goes on with seeded weights, and the header says why."""
-    hub.moods = moods or [
-        (
-            302,
-            {
-                "Location": hub.store + CONTENTS,
-                "X-Repo-Commit": "0" * 40,
-                "X-Linked-Etag": '"x"',
-                "X-Linked-Size": "5000000000",
-            },
-        )
-    ]
-    begun = time.monotonic()
-    done = runner.pytest(*JUDGE, env=hub.env)
+LARGE = Fault(headers={"X-Linked-Size": "5000000000"})
+AUTO = {
+    "silent": (Fault(body="silent"), module.UNREACHABLE),
+    "500": (Fault(500), "500"),
+    "large": (LARGE, "5.0 GB; --weights pretrained"),
+}
+
+
+@pytest.mark.parametrize(("fault", "text"), AUTO.values(), ids=AUTO)
+def test_auto_does_not_depend_on_the_hub(hub, runner, fault, text):
+    """The run continues with seeded weights after a short time, and its header says why."""
+    hub.faults = [fault]
+    start = time.monotonic()
+    done = runner.pytest(AGREEMENT, *OPTIONS, env={**hub.env, "HF_HUB_ETAG_TIMEOUT": "60"})
     assert done.code == 0, done.text
-    assert re.search(rf"weights of test_nfnet: seeded \({words}", done.out), done.out
+    (header,) = [line for line in done.out.splitlines() if line.startswith("weights of test_nfnet: seeded")]
+    assert text in header
     assert "\npass onnxruntime:cpu-test_nfnet@64-fp32-b1 " in done.out
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - start < 20
+    assert hub.bodies_sent() == []
 
 
 @pytest.mark.parametrize(
-    ("mood", "asked"),
-    [((404,), True), ((401,), True), ((429, {"Retry-After": "60"}), False), ((500,), False)],
-    ids=lambda value: str(value[0] if isinstance(value, tuple) else value),
+    ("fault", "asked"), [(Fault(404), True), (Fault(401), True), (Fault(429), False), (Fault(500), False)], ids=str
 )
-def test_one_file_that_is_refused_says_nothing_of_others(hub, runner, tmp_path, mood, asked):
-    """By default the next network is asked for too; a hub that is busy or broken is asked once a run."""
-    hub.moods = [mood]
+def test_auto_asks_a_hub_that_is_unavailable_only_once(hub, runner, tmp_path, fault, asked):
+    """If the hub refuses one file it may still have the next."""
+    hub.faults = [fault]
     code = f"""
 from pathlib import Path
-from fixtures.weight_sources import Origins
-origins = Origins("auto", Path({str(tmp_path)!r}))
-print(*(origins.of(name).why for name in ("nf_regnet_b1", "test_nfnet")), sep="\\n")
+from fixtures.weight_sources import WeightSources
+sources = WeightSources("auto", Path({str(tmp_path)!r}))
+print(*(sources.of(name).weights for name in ("nf_regnet_b1", "test_nfnet")))
 """
     done = runner.python("-c", code, env=hub.env)
-    first, second = done.out.splitlines()
-    assert first.startswith("no pretrained ones: ")
-    assert second == (f"{REPOSITORY}, fetched now" if asked else first.partition(": ")[2])
-    assert any(REPOSITORY in path for _, path, _ in hub.asked) == asked
+    assert done.out.split() == ["seeded", "pretrained" if asked else "seeded"], done.text
+    assert any(REPOSITORY in path for _, path, _ in hub.requests) == asked
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("options", "text"),
     [
-        (JUDGE[3:5], f"HF_HUB_OFFLINE is set, and .* -> on a machine with network: {BY_HAND} .* then --weights=FILE"),
-        ((*JUDGE[3:5], "--seed", "3"), "--seed makes seeded weights, not pretrained -> leave one of them out"),
-        (("--model=x.onnx",), "--weights says how a model is built, but --model gives one -> leave one of them out"),
+        (("--variant", "test_nfnet"), module.OFFLINE),
+        (("--variant", "test_nfnet", "--seed", "3"), "--seed"),
+        (("--model=x.onnx",), "--model"),
     ],
     ids=["offline", "seed", "model"],
 )
-def test_weights_that_cannot_be_had(runner, words, message):
-    """Asked for, they are a usage error of one line, which says how to get the file by hand."""
-    done = runner.pytest(*JUDGE[:3], *words, "--weights", "pretrained")
-    assert done.code == USAGE, done.text
+def test_requested_weights_that_are_unavailable_are_a_usage_error(runner, options, text):
+    """One line with a hint."""
+    done = runner.pytest(AGREEMENT, "--engine", "onnxruntime:cpu", *options, "--weights", "pretrained")
+    assert done.code == USAGE_ERROR, done.text
     (line,) = [line for line in done.err.splitlines() if line.startswith("ERROR: ")]
-    assert re.search(message, line)
+    assert text in line
+    assert " -> " in line
 
 
-@pytest.mark.parametrize(
-    ("mirror", "words"),
-    [
-        ("http://127.0.0.1:9", "the hub cannot be used (ConnectError"),
-        ("http://mirror.example", "plain http can be changed on its way -> use https"),
-    ],
-)
-def test_mirrors_that_are_none(hub, tmp_path, mirror, words):
-    """Nobody there; one that anybody could change."""
-    hub.env["HF_ENDPOINT"] = mirror
-    (line,) = lines(hub, tmp_path)
-    assert line.startswith(f"FetchError {mirror}/{REPOSITORY}")
-    assert words in line
+GATED = Fault(403, {"X-Error-Code": "GatedRepo"})
+NO_REPOSITORY = Fault(401, {"X-Error-Code": "RepoNotFound"})
+FAULTS = [
+    (GATED, "FetchError", module.RESTRICTED),
+    (NO_REPOSITORY, "FetchError", module.MISSING),
+    (Fault(404, {"X-Error-Code": "EntryNotFound"}), "FetchError", module.MISSING),
+    (Fault(404), "FetchError", "status 404"),
+    (Fault(403), "FetchError", "status 403"),
+    (Fault(429), "HubUnavailable", "status 429"),
+    (Fault(500), "HubUnavailable", "status 500"),
+    (Fault(503), "HubUnavailable", "status 503"),
+    (Fault(body="silent"), "HubUnavailable", module.UNREACHABLE),
+    (Fault(302, {"Location": "http://x.example/"}), "FetchError", urls.NOT_HTTPS),
+]
 
 
-def test_refusals_of_the_hub(hub, tmp_path):
-    """Each says what it means and what to do; afterwards the file can be had."""
-    elsewhere = (307, {"Location": "http://x.example/"})
-    hub.moods = [(401,), (403,), (404,), (429, {"Retry-After": "60"}), (500,), (502,), elsewhere]
-    texts = [
-        "is not there, or is for members only (status 401) -> make a token on the hub's site, then: hf auth login",
-        "is for members only (status 403) -> accept its terms",
-        "is not there (status 404) -> check the mirror",
-        "too many requests (status 429) -> wait, or use a token",
-        "the hub answered with status 500",
-        "the hub answered with status 502",
-        "http://x.example/: plain http can be changed on its way",
-    ]
-    said = lines(hub, tmp_path, times=len(texts) + 1)
-    for line, text in zip(said, texts, strict=False):
-        assert line.startswith(("FetchError ", "FileRefused "))
-        assert text in line
-    assert all(BY_HAND in line for line in said[:6])
-    assert said[-1].startswith("good ")
-    assert len(said) == len(texts) + 1
+def test_a_refusal_of_the_hub_is_one_line(hub):
+    """It says how to get the file by hand, and the next attempt succeeds."""
+    hub.faults = [fault for fault, _, _ in FAULTS]
+    lines = fetch(hub, times=len(FAULTS) + 1)
+    for (kind, text), (_, expected, part) in zip(lines, FAULTS, strict=False):
+        assert kind == expected
+        assert part in text
+    assert all(module.by_hand(REPOSITORY) in text for _, text in lines[:8])
+    assert lines[len(FAULTS)][0] == "path"
+    assert len(lines) == len(FAULTS) + 1
 
 
-@pytest.mark.parametrize("mood", ["cut", "stall", (429, {"Retry-After": "0"})], ids=str)
-def test_a_download_that_breaks_off_goes_on(hub, weights, tmp_path, mood):
-    """The hub's library continues where the connection broke."""
-    hub.moods = ["good", "good", mood]
-    (line,) = lines(hub, tmp_path)
-    kind, _, path = line.partition(" ")
-    assert kind == "good", line
+UNKNOWN_HOST = """
+def unknown(*_, **__):
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+socket.getaddrinfo = unknown
+"""
+HANGING_DNS = "import time; socket.getaddrinfo = lambda *_, **__: time.sleep(100)"
+ENDPOINTS = [
+    ("http://127.0.0.1:9", "", "HubUnavailable", module.UNREACHABLE),
+    ("https://hub.example", UNKNOWN_HOST, "HubUnavailable", module.UNREACHABLE),
+    ("https://hub.example", HANGING_DNS, "HubUnavailable", module.UNREACHABLE),
+    ("http://hub.example", "", "FetchError", urls.NOT_HTTPS),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "before", "kind", "text"), ENDPOINTS, ids=["port", "DNS", "hanging DNS", "http"])
+def test_an_unusable_endpoint_is_one_line(hub, endpoint, before, kind, text):
+    """A closed port, an unknown host, name resolution without end, and a hub without TLS."""
+    ((found, line),) = fetch(hub, before=before, HF_ENDPOINT=endpoint)
+    assert found == kind
+    assert text in line
+    assert endpoint in line
+
+
+def test_tls_of_the_hub_is_verified(tls_hub, certificate, weights, tmp_path):
+    """A hub with an unknown certificate gives nothing; one that $SSL_CERT_FILE names is trusted."""
+    ((kind, line),) = fetch(tls_hub)
+    assert kind == "HubUnavailable"
+    assert "CERTIFICATE_VERIFY_FAILED" in line
+    assert left(tmp_path) == []
+    ((kind, path),) = fetch(tls_hub, SSL_CERT_FILE=str(certificate))
+    assert kind == "path"
+    assert Path(path).read_bytes() == weights
+
+
+@pytest.mark.parametrize("fault", [Fault(body="truncated"), Fault(body="stalled")], ids=lambda fault: fault.body)
+def test_a_broken_download_is_completed(hub, weights, fault):
+    """By the hub's library."""
+    hub.faults = [Fault(), Fault(), fault]
+    ((kind, path),) = fetch(hub)
+    assert kind == "path"
     assert Path(path).read_bytes() == weights
     assert len(blobs(hub)) == 1
 
 
-def test_a_download_that_fails_leaves_nothing(hub, weights, tmp_path):
-    """Refused, changed on its way, too large for the disk: one line each, and the next try has the right file."""
-    hub.moods = ["good", "good", (500,)]
-    changed = weights[:-4] + bytes(4)
-    hub.files[CONTENTS] = (changed, hub.files[FILE][1])
-    said = lines(hub, tmp_path, times=2)
-    assert "the hub answered with status 500" in said[0]
-    assert "the file has the checksum" in said[1]
-    assert "it was removed -> try again" in said[1]
+def test_a_failed_download_leaves_no_file(hub, weights):
+    """A server error, contents with another checksum, a full disk; then the next attempt succeeds."""
+    hub.faults = [Fault(), Fault(), Fault(500)]
+    hub.files[CONTENTS] = weights[:-4] + bytes(4)
+    (refused, line), (changed, text) = fetch(hub, times=2)
+    assert (refused, changed) == ("HubUnavailable", "FetchError")
+    assert "status 500" in line
+    assert module.WRONG_CHECKSUM in text
     assert blobs(hub) == []
-    hub.files[CONTENTS] = (weights, "")
-    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (500000, 500000))\n"
-    (full,) = lines(hub, tmp_path, before=limit)
-    assert full.startswith("CacheError ")
-    assert "the disk is full -> free space, or name another folder with $HF_HOME" in full
-    (good,) = lines(hub, tmp_path)
-    assert Path(good.partition(" ")[2]).read_bytes() == weights
-    assert len(blobs(hub)) == 1
+    hub.files[CONTENTS] = weights
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (500000, 500000))"
+    assert [kind for kind, _ in fetch(hub, before=limit)] == ["CacheError"]
+    assert blobs(hub) == []
+    ((_, path),) = fetch(hub)
+    assert Path(path).read_bytes() == weights
 
 
-def test_a_cache_that_cannot_be_written(hub, tmp_path):
-    """A file in the way: that is not the hub's fault."""
+def test_a_hub_cache_that_cannot_be_written_is_a_cache_error(hub):
+    """A file is in its place."""
     Path(hub.env["HF_HOME"]).mkdir()
     Path(hub.env["HF_HUB_CACHE"]).touch()
-    (line,) = lines(hub, tmp_path)
-    assert line.startswith(f"CacheError {hub.env['HF_HUB_CACHE']}")
-    assert "the hub's cache cannot be written: Not a directory -> name another folder with $HF_HOME" in line
+    ((kind, line),) = fetch(hub)
+    assert kind == "CacheError"
+    assert line.startswith(hub.env["HF_HUB_CACHE"])
 
 
-def test_a_token_is_shown_to_the_hub_only(hub, tmp_path):
-    """Not to where it keeps its files, nor in an error."""
-    hub.env["HF_TOKEN"] = "hf_secret"  # noqa: S105 - no token at all
-    hub.moods = [(401,)]
-    refused, good = lines(hub, tmp_path, times=2)
-    assert "(status 401)" in refused
-    assert "secret" not in refused
-    assert good.startswith("good ")
-    assert {("/cdn/" in path, token) for path, token in hub.tokens} == {(False, "Bearer hf_secret"), (True, None)}
+def test_a_package_without_its_http_client_is_one_line(hub, runner, tmp_path):
+    """It is an error only if pretrained weights are requested."""
+    (tmp_path / "broken.py").write_text("import sys\nsys.modules['httpx'] = sys.modules['httpx2'] = None\n")
+    for weights, code in (("auto", 0), ("pretrained", USAGE_ERROR)):
+        words = (AGREEMENT, *OPTIONS, "--weights", weights)
+        done = runner.pytest(*words, env=hub.env, plugin=tmp_path / "broken.py")
+        assert done.code == code, done.text
+        assert "Traceback" not in done.text
+        (line,) = [line for line in done.text.splitlines() if "huggingface_hub cannot be imported" in line]
+        assert line.startswith("weights of test_nfnet: seeded" if weights == "auto" else "ERROR: ")
 
 
-@pytest.mark.parametrize("which", ["auto", "pretrained"])
-def test_a_cached_file_that_is_none(hub, runner, which):
-    """By default the run goes on with seeded weights and says why; who asked for pretrained ones gets an error."""
-    hub.put(FILE, b"no weights")
-    hub.put(CONTENTS, b"no weights")
-    hub_cache = Path(hub.env["HF_HUB_CACHE"]) / f"models--{REPOSITORY.replace('/', '--')}"
-    (hub_cache / "snapshots" / "0").mkdir(parents=True)
-    (hub_cache / "refs").mkdir()
-    (hub_cache / "refs" / "main").write_text("0")
-    (hub_cache / "snapshots" / "0" / "model.safetensors").write_bytes(b"no weights")
-    done = runner.pytest(*JUDGE, "--weights", which, env=hub.env | {"HF_HUB_OFFLINE": "1"})
-    if which == "pretrained":
-        assert done.code == 4, done.text
+def test_a_token_is_sent_to_the_hub_only(hub):
+    """Not to the host of the contents, and it is in no error."""
+    hub.faults = [NO_REPOSITORY]
+    (kind, line), (last, _) = fetch(hub, times=2, HF_TOKEN="hf_secret")  # noqa: S106
+    assert (kind, last) == ("FetchError", "path")
+    assert "secret" not in line
+    tokens = {("/cdn/" in path, token) for _, path, token in hub.requests}
+    assert tokens == {(False, "Bearer hf_secret"), (True, None)}
+
+
+@pytest.mark.parametrize("choice", ["auto", "pretrained"])
+def test_a_cached_file_that_is_not_safetensors_is_refused(hub, runner, choice):
+    """By default the run continues with seeded weights; requested weights are a usage error."""
+    folder = Path(hub.env["HF_HUB_CACHE"]) / f"models--{REPOSITORY.replace('/', '--')}"
+    (folder / "snapshots" / "0").mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("0")
+    (folder / "snapshots" / "0" / "model.safetensors").write_bytes(b"no weights")
+    done = runner.pytest(AGREEMENT, *OPTIONS, "--weights", choice, env=hub.env | {"HF_HUB_OFFLINE": "1"})
+    if choice == "pretrained":
+        assert done.code == USAGE_ERROR, done.text
         assert "model.safetensors" in done.err
-        return
-    assert done.code == 0, done.text
-    assert "weights of test_nfnet: seeded (the pretrained ones in the hub's cache cannot be used: " in done.out
-
-
-def test_a_model_by_its_address(site, runner, tmp_path):
-    """Fetched once, judged, and then taken from the cache."""
-    url = site.put("/models/net.onnx", _net())
-    env = {"NFNET_CACHE_DIR": str(tmp_path / "cache")}
-    words = (JUDGE[0], "--engine", "onnxruntime:cpu", "--precision", "fp32", "--batch", "1")
-    for _ in range(2):
-        done = runner.pytest(*words, f"--model={url}", env=env)
+    else:
         assert done.code == 0, done.text
-        assert "pass onnxruntime:cpu-net-fp32-b1 " in done.out
-    assert len(site.asked) == 1
+        assert "weights of test_nfnet: seeded (no pretrained weights: " in done.out
 
 
-def _net():
-    """A small network of this suite as an ONNX file."""
-    with tempfile.TemporaryDirectory() as folder:
-        spec = ModelSpec("test_nfnet", None, (64, 64))
-        return built_model(spec, precision("fp32"), Path(folder)).read_bytes()
-
-
-def test_a_file_that_changes_in_the_cache(hub, tmp_path):
-    """It is checked once, and again when it has changed; then it is removed."""
-    (good,) = lines(hub, tmp_path)
-    path = Path(good.partition(" ")[2])
-    (note,) = (tmp_path / "checked").glob("*.json")
-    note.write_text("{")
-    assert lines(hub, tmp_path)[0].startswith("good")
+def test_a_cached_file_that_changed_is_removed(hub):
+    """Its checksum is its name."""
+    ((_, name),) = fetch(hub)
+    path = Path(name)
     body = bytearray(path.read_bytes())
     body[-1] ^= 1
     path.write_bytes(bytes(body))
-    assert "it was removed" in lines(hub, tmp_path)[0]
+    ((kind, line),) = fetch(hub)
+    assert kind == "FetchError"
+    assert module.WRONG_CHECKSUM in line
     assert not path.exists()
 
 
-def of_the_cache(folder, body=b"weights", name=None):
-    """A file as the hub's cache has it: a link to contents that are named by their checksum."""
-    blob = folder / (name or hashlib.sha256(body).hexdigest())
-    blob.write_bytes(body)
-    link = folder / "model.safetensors"
-    link.symlink_to(blob)
-    return link
-
-
-def test_a_note_that_cannot_be_written_is_only_slower(tmp_path):
-    """A file where notes should be."""
-    path = of_the_cache(tmp_path)
-    (tmp_path / "checked").touch()
-    for _ in range(2):
-        check_file(path, tmp_path)
-
-
-@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")
-@pytest.mark.parametrize("closed", ["blob", "folder"])
-def test_a_file_that_may_not_be_read_or_removed_is_named(closed):
-    """As in a cache that users share."""
-    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
-        folder = Path(name)
-        folder.chmod(0o555)
-        path = of_the_cache(folder, name="0" * 64)
-        path.chmod(0o000 if closed == "blob" else 0o444)
-        words = {
-            "blob": ("CacheError", "cannot be read: Permission denied -> mend its permissions"),
-            "folder": ("FileRefused", "it cannot be removed: Permission denied -> try again"),
-        }
-        with unprivileged_user(), pytest.raises(SuiteError) as caught:
-            check_file(path, folder / "notes")
-        kind, text = words[closed]
-        assert type(caught.value).__name__ == kind
-        assert text in str(caught.value)
-
-
-@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")
-def test_a_cache_that_may_not_be_read_is_no_crash(monkeypatch):
-    """To some versions of Python it is empty, to others closed."""
-    with tempfile.TemporaryDirectory() as name:
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", name)
-        (Path(name) / f"models--{REPOSITORY.replace('/', '--')}").mkdir()
-        Path(name).chmod(0o000)
-        with unprivileged_user(), contextlib.suppress(CacheError):
-            assert cached(REPOSITORY) is None
-
-
-def test_a_killed_download_leaves_an_intact_cache(hub, weights, tmp_path):
-    """After SIGKILL in the middle the next try has the whole file."""
-    hub.moods = ["good", "good", "stall"]
-    process = fetching(hub, tmp_path)
+def test_a_killed_download_leaves_a_usable_cache(hub, weights):
+    """After SIGKILL the next attempt has the complete file."""
+    hub.faults = [Fault(), Fault(), Fault(body="stalled")]
+    process = fetching(hub)
     deadline = time.monotonic() + 20
     while not hub.bodies_sent() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    hub.let_go.set()
-    (line,) = lines(hub, tmp_path)
-    assert Path(line.partition(" ")[2]).read_bytes() == weights
+    hub.released.set()
+    ((kind, path),) = fetch(hub)
+    assert kind == "path"
+    assert Path(path).read_bytes() == weights
 
 
-def test_two_processes_at_once(hub, weights, tmp_path):
-    """One fetches, the other waits."""
-    hub.moods = ["good"] * 4 + ["half a second"]
-    both = [fetching(hub, tmp_path) for _ in range(2)]
-    said = [process.communicate(timeout=60)[0] for process in both]
-    assert all(line.startswith("good ") for line in said)
-    assert Path(said[0].split()[1]).read_bytes() == weights
+def test_concurrent_processes_fetch_once(hub):
+    """The second one waits."""
+    hub.faults = [Fault()] * 4 + [Fault(body="slow")]
+    both = [fetching(hub) for _ in range(2)]
+    lines = {process.communicate(timeout=60)[0] for process in both}
+    assert len(lines) == 1
+    assert lines.pop().startswith("path ")
     assert len(hub.bodies_sent()) == 1
+
+
+def test_a_model_is_judged_by_its_url(site, runner, tmp_path):
+    """It is downloaded once."""
+    spec = ModelSpec("test_nfnet", None, (64, 64))
+    url = site.put("/models/net.onnx", built_model(spec, precision("fp32"), tmp_path / "models").read_bytes())
+    words = (AGREEMENT, "--engine", "onnxruntime:cpu", "--precision", "fp32", "--batch", "1", f"--model={url}")
+    for _ in range(2):
+        done = runner.pytest(*words, env={"NFNET_CACHE_DIR": str(tmp_path / "cache")})
+        assert done.code == 0, done.text
+        assert "pass onnxruntime:cpu-net-fp32-b1 " in done.out
+    assert len(site.requests) == 1
