@@ -126,7 +126,7 @@ WRONG = [
     (("--model={folder}/two.onnx",), "the model must have one input, it has 2"),
     (("--model={folder}",), "a model is a file, this is not"),
     (("--model={folder}/two.onnx", "--variant", "test_nfnet"), "--model and --variant exclude each other"),
-    (("--model={folder}/two.onnx", "--seed", "3"), "--opset and --seed say how a model is built"),
+    (("--model={folder}/two.onnx", "--seed", "3"), "--weights, --seed and --opset do not apply to --model"),
     (("--cache-dir={folder}/file/cache",), "the cache folder cannot be written"),
 ]
 
