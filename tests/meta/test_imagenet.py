@@ -6,13 +6,13 @@ from PIL import Image
 from scipy.io import savemat
 
 from fixtures.accuracy import imagenet
-from fixtures.accuracy.imagenet import read_labels
 from fixtures.accuracy.labelled_images import Photographs
 from fixtures.errors import ImageError
 from fixtures.images.labels import synset_ids
 from fixtures.images.transform import evaluation_transform
 from fixtures.nfnet.variants import variant
 
+read_labels = imagenet.read_labels.__wrapped__  # without its cache
 NAMES = tuple(f"ILSVRC2012_val_0000000{number}.JPEG" for number in (1, 2, 3))
 FIRST, SECOND, LAST = (synset_ids()[at] for at in (0, 1, 999))
 LABELS = dict(zip(NAMES, (999, 0, 1), strict=True))
@@ -147,7 +147,7 @@ def test_folder_without_labels_is_refused(flat):
 def test_unusable_photographs_are_left_out_and_reported(flat):
     """The others come in batches, transformed; it is no error if none is left."""
     (flat / NAMES[1]).write_bytes(b"not a JPEG")
-    images = Photographs(flat, dict.fromkeys(NAMES, 0), evaluation_transform(variant("test_nfnet"), 64))
+    images = Photographs(flat, dict.fromkeys(NAMES, 0), evaluation_transform(variant("test_nfnet"), (64, 64)))
     batches = list(images.batches(NAMES, 1))
     assert [names for names, _ in batches] == [[NAMES[0]], [NAMES[2]]]
     assert {tensors.shape for _, tensors in batches} == {(1, 3, 64, 64)}

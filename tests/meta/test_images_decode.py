@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import struct
+import types
 import zlib
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL.ExifTags import Base
 
 from fixtures.errors import ImageError
 from fixtures.images import decode
-from fixtures.images.decode import MAX_PIXELS, read_image
+from fixtures.images.decode import MAX_PIXELS
 
 HEIGHT, WIDTH = 24, 32
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -57,6 +58,18 @@ def raw_png(width, height, *, depth=8, rows=b""):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + data + chunk(b"IEND", b"")
 
 
+@pytest.fixture
+def read_image(tmp_path):
+    """Return a function that decodes the content of a file."""
+
+    def read(data):
+        path = tmp_path / "image"
+        path.write_bytes(data)
+        return decode.read_image(path)
+
+    return read
+
+
 def max_difference(actual, expected):
     """Return the largest difference of two RGB images, in 0 to 255."""
     assert (actual.mode, actual.size) == ("RGB", expected.size)
@@ -65,25 +78,26 @@ def max_difference(actual, expected):
 
 BLACK = Image.new("RGB", (WIDTH, HEIGHT))
 EXACT = {
-    "png": lambda: encode(picture(), "PNG"),
-    "webp lossless": lambda: encode(picture(), "WEBP", lossless=True),
-    "bmp": lambda: encode(picture(), "BMP"),
-    "gif": lambda: encode(picture(), "GIF"),
-    "palette": lambda: encode(picture().quantize(), "PNG"),
-    "opaque alpha": lambda: encode(picture().convert("RGBA"), "PNG"),
-    "animated gif": lambda: encode(picture(), "GIF", save_all=True, append_images=[BLACK]),
-    "animated webp": lambda: encode(picture(), "WEBP", lossless=True, save_all=True, append_images=[BLACK]),
+    "png": (picture(), "PNG", {}),
+    "webp lossless": (picture(), "WEBP", {"lossless": True}),
+    "bmp": (picture(), "BMP", {}),
+    "gif": (picture(), "GIF", {}),
+    "palette": (picture().quantize(), "PNG", {}),
+    "opaque alpha": (picture().convert("RGBA"), "PNG", {}),
+    "animated gif": (picture(), "GIF", {"save_all": True, "append_images": [BLACK]}),
+    "animated webp": (picture(), "WEBP", {"lossless": True, "save_all": True, "append_images": [BLACK]}),
 }
 
 
-@pytest.mark.parametrize("kind", EXACT)
-def test_lossless_files_decode_to_their_pixels(kind):
+@pytest.mark.parametrize("name", EXACT)
+def test_lossless_files_decode_to_their_pixels(read_image, name):
     """An animation gives its first frame."""
-    assert max_difference(read_image(EXACT[kind]()), picture()) == 0
+    image, kind, options = EXACT[name]
+    assert max_difference(read_image(encode(image, kind, **options)), picture()) == 0
 
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK", "L", "1"])
-def test_other_color_modes_become_rgb(mode):
+def test_other_color_modes_become_rgb(read_image, mode):
     """JPEG in color, CMYK (stored inverted, as Adobe does) and grey; black and white as PNG."""
     image = Image.new(mode, (WIDTH, HEIGHT), 0 if mode in {"L", "1"} else None)
     image.paste(picture().convert(mode).crop((16, 0, 32, 24)), (16, 0))
@@ -91,11 +105,12 @@ def test_other_color_modes_become_rgb(mode):
     assert max_difference(read_image(data), image.convert("RGB")) <= 3
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", range(10))
 @pytest.mark.parametrize("kind", LOSSLESS)
-def test_exif_orientation_is_applied(kind, orientation):
-    """In all three formats that have it."""
-    stored = picture() if orientation == 1 else picture().transpose(STORED_AS[orientation])
+def test_exif_orientation_is_applied(read_image, kind, orientation):
+    """In all three formats that have it; 0 and 9 are not defined and ignored."""
+    turn = STORED_AS.get(orientation)
+    stored = picture() if turn is None else picture().transpose(turn)
     exif = Image.Exif()
     exif[Base.Orientation] = orientation
     assert max_difference(read_image(encode(stored, kind, exif=exif, **LOSSLESS[kind])), picture()) <= 3
@@ -103,26 +118,18 @@ def test_exif_orientation_is_applied(kind, orientation):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 @pytest.mark.parametrize("exif", [b"Exif\0\0rubbish", b"Exif\0\0MM\0*\0\0\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"])
-def test_damaged_exif_does_not_spoil_the_image(exif, kind):
+def test_damaged_exif_does_not_spoil_the_image(read_image, exif, kind):
     """ImageNet has such files."""
     assert max_difference(read_image(encode(picture(), kind, exif=exif, **LOSSLESS[kind])), picture()) <= 3
 
 
-def test_orientation_is_applied_even_if_exif_cannot_be_rewritten(monkeypatch):
+def test_orientation_is_applied_even_if_exif_cannot_be_rewritten(read_image, monkeypatch):
     """Pillow rewrites the EXIF block after turning the image, and may fail there."""
     exif = Image.Exif()
     exif[Base.Orientation] = 3
     data = encode(picture().transpose(Image.Transpose.ROTATE_180), "PNG", exif=exif)
     monkeypatch.setattr(Image.Exif, "tobytes", lambda _self, _offset=8: 1 / 0)
     assert max_difference(read_image(data), picture()) == 0
-
-
-@pytest.mark.parametrize("orientation", [0, 9])
-def test_unknown_exif_orientation_is_ignored(orientation):
-    """Only 1 to 8 are defined."""
-    exif = Image.Exif()
-    exif[Base.Orientation] = orientation
-    assert max_difference(read_image(encode(picture(), "PNG", exif=exif.tobytes())), picture()) == 0
 
 
 def transparent(mode):
@@ -141,7 +148,7 @@ def transparent(mode):
 
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency")
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "RGB", "P bytes", "P index"])
-def test_alpha_is_dropped_as_in_timm(mode):
+def test_alpha_is_dropped_as_in_timm(read_image, mode):
     """The result is that of ``Image.open(...).convert("RGB")``."""
     expected = Image.open(io.BytesIO(transparent(mode))).convert("RGB")
     assert max_difference(read_image(transparent(mode)), expected) == 0
@@ -149,29 +156,27 @@ def test_alpha_is_dropped_as_in_timm(mode):
         assert expected.getpixel((4, 4)) == RED
 
 
-def test_sixteen_bit_grey_is_clipped_as_in_timm():
+def test_sixteen_bit_grey_is_clipped_as_in_timm(read_image):
     """Pillow's own conversion."""
     image = read_image(raw_png(2, 1, depth=16, rows=b"\0" + np.array([200, 300], ">u2").tobytes()))
     assert np.asarray(image)[0].tolist() == [[200] * 3, [255] * 3]
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
-def test_truncated_file_is_refused(tmp_path, kind, share):
-    """In the header, in the middle, near the end: no partial image is returned."""
+@pytest.mark.parametrize("share", [0, 0.02, 0.5, 0.95])
+def test_truncated_file_is_refused(read_image, tmp_path, kind, share):
+    """Empty, in the header, in the middle, near the end: no partial image is returned."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))  # incompressible
     data = encode(noise, kind)
-    path = tmp_path / f"truncated.{kind.lower()}"
-    path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(ImageError) as caught:
-        read_image(path)
-    assert caught.value.where == str(path)
+        read_image(data[: int(len(data) * share)])
+    assert caught.value.where == str(tmp_path / "image")
     assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.filterwarnings("ignore")
-def test_random_damage_gives_an_image_or_an_image_error(kind):
+def test_random_damage_gives_an_image_or_an_image_error(read_image, kind):
     """For 100 seeded damages a format, wherever they are."""
     good = encode(picture(), kind)
     draw = np.random.default_rng(1)
@@ -183,50 +188,41 @@ def test_random_damage_gives_an_image_or_an_image_error(kind):
             assert read_image(bytes(bad)).mode == "RGB"
 
 
-@pytest.mark.parametrize("side", [9500, 14_000, 60_000])
-def test_decompression_bomb_is_refused_from_its_header(side):
-    """A few bytes that declare more pixels than memory holds, below and above Pillow's own limits."""
-    with pytest.raises(ImageError, match="decompression bomb"):
-        read_image(raw_png(side, side, rows=b"\0" * 100))
-
-
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_decompression_bomb_is_refused_where_pillow_only_warns():
-    """The message has the declared size and the limit."""
-    with pytest.raises(ImageError, match=rf"9500x9500 .* {MAX_PIXELS} pixels"):
-        read_image(raw_png(9500, 9500))
-    assert MAX_PIXELS < 9500**2
-
-
-@pytest.mark.parametrize("size", [(0, 4), (4, 0)])
-def test_image_without_pixels_is_refused(size):
-    """By Pillow or by us."""
+@pytest.mark.parametrize("size", [(9500, 9500), (14_000, 14_000), (60_000, 60_000), (0, 4), (4, 0)])
+def test_image_with_no_or_too_many_pixels_is_refused_from_its_header(read_image, size):
+    """Below and above Pillow's own limits: a few bytes may declare more pixels than memory holds."""
     with pytest.raises(ImageError):
         read_image(raw_png(*size))
-    with pytest.raises(ImageError, match=f"{size[0]}x{size[1]}"):
-        decode._check_size(Image.new("RGB", size), "x")
 
 
-@pytest.mark.parametrize("data", [b"%PDF-1.4 not", b"\0" * 64, b"<svg/>", b"P6 1 1 255 abc", b""])
-def test_other_formats_are_refused(data):
+@pytest.mark.parametrize("size", [(0, 4), (MAX_PIXELS + 1, 1)])
+def test_number_of_pixels_is_in_the_message(size):
+    """Where Pillow opens the file."""
+    image = types.SimpleNamespace(width=size[0], height=size[1])
+    with pytest.raises(ImageError, match=f"{size[0]}x{size[1]} .*{MAX_PIXELS}"):
+        decode._check_size(image, "x")
+
+
+@pytest.mark.parametrize("data", [b"%PDF-1.4 not", b"\0" * 64, b"<svg/>", b"P6 1 1 255 abc"])
+def test_other_formats_are_refused(read_image, data):
     """Also those that Pillow knows: each decoder could be attacked."""
     with pytest.raises(ImageError):
         read_image(data)
 
 
-@pytest.mark.parametrize("name", ["missing.png", ".", "pipe.png", "empty.png", "loop.png"])
-def test_path_that_cannot_be_opened_is_refused(tmp_path, name):
-    """Missing, a folder, a pipe that would block, an empty file, a link to itself."""
-    (tmp_path / "empty.png").touch()
+@pytest.mark.parametrize("name", ["missing.png", ".", "pipe.png", "loop.png"])
+def test_path_that_is_not_a_file_is_refused(tmp_path, name):
+    """Missing, a folder, a pipe that would block, a link to itself."""
     (tmp_path / "loop.png").symlink_to("loop.png")
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(ImageError) as caught:
-        read_image(tmp_path / name)
+        decode.read_image(tmp_path / name)
     assert caught.value.where == str(tmp_path / name)
 
 
 @pytest.mark.parametrize("place", [(decode, "_rgb"), (ImageOps, "exif_transpose")])
-def test_running_out_of_memory_is_not_an_image_error(monkeypatch, place):
+def test_running_out_of_memory_is_not_an_image_error(read_image, monkeypatch, place):
     """It must not count as one damaged file among others."""
 
     def fail(*_arguments, **_options):

@@ -53,10 +53,9 @@ def loader_threads():
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 32])
-@pytest.mark.parametrize("threads", [None, 1, 32])
 @pytest.mark.parametrize("size", [1, 4, 11, 50])
-def test_batches_are_in_order_and_the_last_may_be_smaller(folder, monkeypatch, size, threads, chunk):
-    """Also if threads finish out of order, and for more threads or larger batches than there are images."""
+def test_batches_are_in_order_and_the_last_may_be_smaller(folder, monkeypatch, size, chunk):
+    """Also if threads finish out of order, and for larger batches than there are images."""
     monkeypatch.setattr(loader, "CHUNK", chunk)
     paths = find_images([folder])
 
@@ -64,7 +63,7 @@ def test_batches_are_in_order_and_the_last_may_be_smaller(folder, monkeypatch, s
         time.sleep(0.002 * (image.getpixel((0, 0))[0] % 30 == 0))
         return red_value(image)
 
-    batches = list(load_batches(paths, uneven, size, threads))
+    batches = list(load_batches(paths, uneven, size))
     assert image_numbers(batches) == [list(range(start, min(start + size, COUNT))) for start in range(0, COUNT, size)]
     assert [path for batch in batches for path in batch.paths] == paths
     assert all(batch.images.dtype == np.float32 and not batch.skipped for batch in batches)
@@ -73,7 +72,7 @@ def test_batches_are_in_order_and_the_last_may_be_smaller(folder, monkeypatch, s
 
 def test_loader_gives_the_tensors_of_the_transform(folder):
     """Threads change nothing."""
-    transform = evaluation_transform(BY_NAME["test_nfnet"], 16)
+    transform = evaluation_transform(BY_NAME["test_nfnet"], (16, 16))
     paths = find_images([folder])
     (batch,) = load_batches(paths, transform, COUNT)
     np.testing.assert_array_equal(batch.images, np.stack([transform(Image.open(path)) for path in paths]))
@@ -91,7 +90,7 @@ def test_unusable_images_are_skipped_and_reported(folder):
 def test_image_that_the_transform_refuses_is_skipped_with_its_name(folder):
     """The transform does not know the file; the loader does."""
     Image.new("RGB", (1, 100_000)).save(folder / "05.png")
-    (batch,) = load_batches(find_images([folder]), evaluation_transform(BY_NAME["nfnet_f0"], 256), 20)
+    (batch,) = load_batches(find_images([folder]), evaluation_transform(BY_NAME["nfnet_f0"], (256, 256)), 20)
     assert [error.where for error in batch.skipped] == [str(folder / "05.png")]
 
 
