@@ -5,9 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from fixtures.accuracy import digits
@@ -20,6 +18,7 @@ from fixtures.plugin.failures import unavailable
 from fixtures.records import Case, EngineStatus, ModelSpec
 from fixtures.weight_sources import WeightSource, WeightSources
 from tests.meta.faulty_comparison import faulty_comparison
+from tests.meta.tiny_models import saved
 
 CPU = ("--engine", "onnxruntime:cpu")
 AGREE, DIFFER, NOT_JUDGED = 0, 1, 2
@@ -122,17 +121,11 @@ def test_missing_migraphx_hints_at_onnxruntime(runner, folder):
     assert "--engine onnxruntime:cpu" in done.err.splitlines()[-1]
 
 
-def save_model(path, nodes, weights, shape):
-    """Save a model of one weight tensor from images of 8x8 pixels to ``y`` of ``shape``."""
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 8, 8])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)
-    graph = helper.make_graph(nodes, "small", [x], [y], [numpy_helper.from_array(weights, "w")])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    return Case("onnxruntime:cpu", ModelSpec(path=path), "fp32", 2)
-
-
-def recognise(context, case):
-    """Return the recognitions of two synthetic images, and the output of the engine."""
+def recognise(context, path, *nodes, shape):
+    """Return the recognitions of two synthetic images by a model with a weight tensor, and the engine's output."""
+    weights = {"w": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
+    saved(path, *nodes, shape=["batch", 3, 8, 8], weights=weights)
+    case = Case("onnxruntime:cpu", ModelSpec(path=path), "fp32", 2)
     images = context.model_store.images(case.model, 2)
     found = recognition.recognise_tensors(context, case, ["one", "two"], images).recognitions
     return found, context.program_pool.run(case, images)["y"]
@@ -140,24 +133,21 @@ def recognise(context, case):
 
 def test_softmax_output_gives_its_own_probabilities(context, tmp_path):
     """Not the softmax of them."""
-    weights = np.random.default_rng(0).standard_normal((10, 3 * 8 * 8)).astype(np.float32)
-    nodes = [
-        helper.make_node("Flatten", ["x"], ["f"]),
-        helper.make_node("Gemm", ["f", "w"], ["s"], transB=1),
-        helper.make_node("Softmax", ["s"], ["y"]),
-    ]
-    (found, _), outputs = recognise(context, save_model(tmp_path / "soft.onnx", nodes, weights, ["batch", 10]))
+    nodes = (
+        ("Flatten", ["x"], ["f"], {}),
+        ("Gemm", ["f", "w"], ["s"], {"transB": 1}),
+        ("Softmax", ["s"], ["y"], {}),
+    )
+    (found, _), outputs = recognise(context, tmp_path / "softmax.onnx", *nodes, shape=(10, 3 * 8 * 8))
     exact = np.sort(outputs[0].astype(np.float64))[::-1][:5]
     np.testing.assert_allclose([prediction.probability for prediction in found.predictions], exact, rtol=1e-6)
     assert found.predictions[0].name.startswith("class ")
 
 
-@pytest.mark.parametrize("shape", [["batch", "classes", 1, 1], ["batch", 10, 1, 1], None])
-def test_number_of_classes_is_that_of_the_scores(context, tmp_path, shape):
-    """The file may not declare it, and may end in a convolution."""
-    weights = np.random.default_rng(0).standard_normal((10, 3, 8, 8)).astype(np.float32)
-    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
-    found, outputs = recognise(context, save_model(tmp_path / "conv.onnx", nodes, weights, shape))
+def test_number_of_classes_is_that_of_the_scores(context, tmp_path):
+    """The file need not declare it, and may end in a convolution."""
+    node = ("Conv", ["x", "w"], ["y"], {})
+    found, outputs = recognise(context, tmp_path / "conv.onnx", node, shape=(10, 3, 8, 8))
     top1 = outputs.reshape(2, 10).argmax(axis=1)
     assert [one.predictions[0].name for one in found] == [f"class {index}" for index in top1]
     assert [len(one.expected) for one in found] == [5, 5]
