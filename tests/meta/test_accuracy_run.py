@@ -80,6 +80,11 @@ def journals(cache):
     return sorted((cache / "accuracy").glob("*.jsonl"))
 
 
+def rows(journal):
+    """Return the rows of a journal."""
+    return [json.loads(line) for line in journal.read_text().splitlines() if line]
+
+
 def flips(text):
     """Return the numbers of flips, and of images, that a failure reports."""
     return re.search(r"(\d+) of (\d+) top-1 classes differ", text).groups()
@@ -122,15 +127,15 @@ def test_interrupted_measurement_resumes(runner, folder, tmp_path):
     assert re.search(r"top-1 .* of 5 images; .* ONNX Runtime: 5; .*; 1 unusable images", first.out)
     assert f"\nskipped: {folder / synset_ids()[1] / '5.JPEG'} " in first.out
     assert f"\naccuracy: 6 images of {folder} for 1 cases" in first.out
-    assert [len(path.read_text().splitlines()) for path in journals(tmp_path / "cache")] == [5, 5]
+    assert [len(rows(path)) for path in journals(tmp_path / "cache")] == [5, 5]
     engine = next(path for path in journals(tmp_path / "cache") if "-b2-" in path.name)
-    lines = [json.loads(line) for line in engine.read_text().splitlines()]
+    lines = rows(engine)
     lines[0]["classes"] = [999]  # shows that the journal is read
     engine.write_text("".join(json.dumps(line) + "\n" for line in lines[:3]))
     second = runner.pytest(*words)
     assert second.code == 1
     assert flips(second.out) == ("1", "5")
-    assert len(engine.read_text().splitlines()) == 5
+    assert len(rows(engine)) == 5
     third = runner.pytest(*words, "--imagenet-images", "2", f"--cache-dir={tmp_path / 'other'}")
     assert re.search(r"of [12] images", third.out)
 
