@@ -53,8 +53,9 @@ def test_crash_output_is_printed_despite_pytests_own_capture(runner, tmp_path):
 
 def test_text_is_captured_without_a_shell(monkeypatch):
     """Only crash output needs the shell."""
-    monkeypatch.setattr(capture, "_reporter", capture.CrashReporter())
+    capture._reporter.cache_clear()
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: os.close(-1))
     with captured(2) as text:
         os.write(2, b"text")
+    capture._reporter.cache_clear()
     assert text.getvalue() == "text"

@@ -31,17 +31,24 @@ def library(pytestconfig):
     return Library(found.path)
 
 
+@pytest.fixture
+def compiled(library, tmp_path):
+    """Compile a model of one node, or the bytes of a file, for the ref target."""
+
+    def compiler(model, **options):
+        path = tmp_path / "model.onnx"
+        path.write_bytes(model if isinstance(model, bytes) else onnx_bytes(model, **options))
+        program = library.parse_onnx(str(path))
+        with library.get_target("ref") as target:
+            program.compile(target)
+        return program
+
+    return compiler
+
+
 def onnx_bytes(node, **options):
-    """A model of one node."""
+    """A file of one node."""
     return tiny_model(node, shape=X.shape, **options).SerializeToString()
-
-
-def compiled(library, data):
-    """A program for the ref target."""
-    program = library.parse_onnx_buffer(data)
-    with library.get_target("ref") as target:
-        program.compile(target)
-    return program
 
 
 @real
@@ -54,25 +61,25 @@ def test_numbers_of_element_types_are_read_from_the_library(library):
 
 @real
 @pytest.mark.parametrize("kind", ["float32", "float16", "float64", "int32"])
-def test_program_runs_in_the_type_of_the_file(library, kind):
+def test_program_runs_in_the_type_of_the_file(compiled, kind):
     """Inputs and outputs have it."""
-    data = onnx_bytes(("Add", ("x", "x"), ("y",), {}), kind=helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
-    (result,) = compiled(library, data).run({"x": X.astype(kind)})
+    program = compiled(("Add", ("x", "x"), ("y",), {}), kind=helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
+    (result,) = program.run({"x": X.astype(kind)})
     assert np.asarray(result).dtype == kind
     assert np.array_equal(result, 2 * X.astype(kind))
 
 
 @real
-def test_strided_output_is_read_correctly(library):
+def test_strided_output_is_read_correctly(compiled):
     """A transposed output may be a view of the input's memory."""
-    (result,) = compiled(library, onnx_bytes(TRANSPOSE)).run({"x": X})
+    (result,) = compiled(TRANSPOSE).run({"x": X})
     assert np.array_equal(result, X.T)
 
 
 @real
-def test_results_outlive_the_next_run_and_the_program(library):
+def test_results_outlive_the_next_run_and_the_program(compiled):
     """They are copies; closing twice is safe."""
-    program = compiled(library, onnx_bytes(RELU))
+    program = compiled(RELU)
     (first,) = program.run({"x": X})
     (second,) = program.run({"x": 2 * X})
     program.close()
@@ -93,17 +100,17 @@ def test_results_outlive_the_next_run_and_the_program(library):
     ],
     ids=["missing", "shape", "type", "layout", "byte order"],
 )
-def test_wrong_inputs_never_reach_the_library(library, feeds, message):
+def test_wrong_inputs_never_reach_the_library(compiled, feeds, message):
     """It would read them as if they were right, or abort the process."""
     with pytest.raises(RuntimeError, match=message):
-        compiled(library, onnx_bytes(RELU)).run(feeds)
+        compiled(RELU).run(feeds)
 
 
 @real
-def test_reason_is_in_the_exception_and_not_printed(library, capfd):
+def test_reason_is_in_the_exception_and_not_printed(compiled, capfd):
     """MIGraphX writes it to standard error."""
     with pytest.raises(RuntimeError, match="NoSuchOperator"):
-        library.parse_onnx_buffer(onnx_bytes(("NoSuchOperator", ("x",), ("y",), {})))
+        compiled(("NoSuchOperator", ("x",), ("y",), {}))
     assert capfd.readouterr().err == ""
 
 
@@ -111,16 +118,16 @@ def test_reason_is_in_the_exception_and_not_printed(library, capfd):
 @pytest.mark.parametrize(
     ("data", "message"), [(b"", "empty"), (b"not a model", "Failed reading"), (b"\x08\x07\x12", "Failed reading")]
 )
-def test_invalid_model_raises_instead_of_ending_the_process(library, data, message):
+def test_invalid_model_raises_instead_of_ending_the_process(compiled, data, message):
     """Compiling an empty program would be a segmentation fault."""
     with pytest.raises(RuntimeError, match=message):
-        compiled(library, data)
+        compiled(data)
 
 
 @real
-def test_printed_program_is_a_string(library, capfd):
+def test_printed_program_is_a_string(compiled, capfd):
     """Nothing is written to the terminal."""
-    text = str(compiled(library, onnx_bytes(RELU)))
+    text = str(compiled(RELU))
     assert "ref::" in text
     assert "float_type" in text
     assert capfd.readouterr().out == ""
@@ -148,7 +155,8 @@ def test_function_missing_in_an_old_library_is_named_when_called(library, tmp_pa
 
     old = Library(library.path)
     old._library = OldLibrary()
-    program = old.parse_onnx_buffer(onnx_bytes(RELU))
+    (tmp_path / "relu.onnx").write_bytes(onnx_bytes(RELU))
+    program = old.parse_onnx(str(tmp_path / "relu.onnx"))
     calls = {
         "quantize_int8_options_create": lambda: old.quantize_int8(program, old.get_target("ref"), [{"x": X}]),
         "save": lambda: old.save(program, str(tmp_path / "x.mxr")),
@@ -162,7 +170,7 @@ def test_library_without_the_functions_is_an_error_not_a_crash():
     """Here the C library of the system."""
     name = ctypes.util.find_library("c") or "libc.so.6"
     with pytest.raises(RuntimeError, match="migraphx_onnx_options_create"):
-        Library(name).parse_onnx_buffer(b"")
+        Library(name).parse_onnx("model.onnx")
 
 
 def test_missing_library_is_an_oserror(tmp_path):
