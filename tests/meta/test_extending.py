@@ -1,4 +1,7 @@
-"""The extensions that the READMEs document work: each test applies the documented edit to a copy and runs it."""
+"""Documented extensions work: each test applies the edit of a README to a copy of the suite and runs it.
+
+``test_add_engine.py`` does the same for an engine.
+"""
 
 import re
 import shutil
@@ -57,13 +60,6 @@ def test_variant_can_be_added(extended, tmp_path):
     """One row: the new variant is built, and ONNX Runtime agrees with itself without optimisation."""
     words = "--engine onnxruntime:cpu --variant my_nfnet --weights seeded"
     out = extended("fixtures/nfnet/README.md", "Add a variant", COMPARE.format(words=words, cache=tmp_path))
-    assert out.splitlines()[-1].startswith("AGREE")
-
-
-def test_engine_can_be_added(extended, tmp_path):
-    """The new engine is listed, opened and judged."""
-    words = "--engine my_engine:cpu --variant test_nfnet --weights seeded"
-    out = extended("fixtures/engines/README.md", "Add an engine", COMPARE.format(words=words, cache=tmp_path))
     assert out.splitlines()[-1].startswith("AGREE")
 
 
