@@ -35,7 +35,7 @@ from fixtures.benchmark.pinning import pinned, wait_until_idle
 from fixtures.benchmark.sampling import SECOND, no_garbage_collection, time_calls
 from fixtures.cache import cache_folder
 from fixtures.plugin import ab_worker
-from fixtures.plugin.ab_comparison import SECONDS
+from fixtures.options import AB_SECONDS as SECONDS
 from fixtures.records import Case, ModelSpec
 from fixtures.run.context import RunContext
 
