@@ -134,7 +134,7 @@ def test_a_file_in_half_precision_is_judged_at_that(runner, half):
         ((*SMALL, "--weights", "trained", "--seed", "3"), "--seed makes seeded weights, not trained -> leave one of"),
         (("--engine", "onnxruntime:cpu", "--model", "x.onnx", "--seed", "3"), "but --model gives one -> leave them"),
         (("--engine", "onnxruntime:cpu", "--model", "x.onnx", "--weights", "seeded"), "-> leave one of them out"),
-        ((*SMALL, "--precision", "bf16"), "do not compute in bf16"),
+        ((*SMALL, "--precision", "bf16"), "cannot convert models to bf16"),
         ((*SMALL, "--image-size", "20"), "an image of 20x20 pixels is too small for test_nfnet"),
         ((*SMALL, "--cache-dir", "/dev/null/cache"), "the cache folder cannot be written"),
         ((*SMALL, "--batch", "0"), "batch 0 is too small"),
