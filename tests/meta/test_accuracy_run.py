@@ -126,7 +126,6 @@ def test_interrupted_measurement_resumes(runner, folder, tmp_path):
     assert first.code == 0, first.text
     assert re.search(r"top-1 .* of 5 images; .* ONNX Runtime: 5; .*; 1 unusable images", first.out)
     assert f"\nskipped: {folder / synset_ids()[1] / '5.JPEG'} " in first.out
-    assert f"\naccuracy: 6 images of {folder} for 1 cases" in first.out
     assert [len(rows(path)) for path in journals(tmp_path / "cache")] == [5, 5]
     engine = next(path for path in journals(tmp_path / "cache") if "-b2-" in path.name)
     lines = rows(engine)
@@ -256,12 +255,11 @@ def test_skipped_images_are_counted_for_each_size(runner, folder):
 
 
 def test_folder_without_labels_fails_with_the_reason(runner, tmp_path):
-    """In the header and in the failures."""
+    """Of both tests."""
     (tmp_path / "empty").mkdir()
     done = runner.pytest(*PHOTOGRAPHS, f"--imagenet={tmp_path / 'empty'}")
     assert done.code == 1
-    assert f"\naccuracy: {tmp_path / 'empty'}: " in done.out
-    assert done.out.count("one folder a synset") >= 3
+    assert len(re.findall(rf"{tmp_path / 'empty'}: .* one folder a synset", done.out)) >= 2
 
 
 def test_imagenet_images_without_imagenet_is_a_usage_error(runner):
