@@ -1,13 +1,13 @@
 """Scores of the localisation are computed once for the same tensors of an engine."""
 
 import numpy as np
-import onnxruntime
 import pytest
 
-from fixtures.localize.search import explain
+from fixtures.localize.search import localize
 from fixtures.records import ModelSpec
 from fixtures.reference.arithmetic import arithmetic
 from fixtures.reference.evaluator import GraphEvaluator
+from tests.meta.localizing import run
 
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
 
@@ -27,33 +27,17 @@ class CountingEvaluator(GraphEvaluator):
 def localise(context, tmp_path):
     """Localise with a new evaluator; return what was found, and the number of evaluations."""
     file = context.model_store.onnx_file(SPEC).path
-    session = onnxruntime.InferenceSession
 
-    def run(path, images):
-        made = session(str(path), providers=["CPUExecutionProvider"])
-        names = [value.name for value in made.get_outputs()]
-        return dict(zip(names, made.run(names, {"inputs": images}), strict=True))
-
-    def found(change=lambda _: None, precision="fp32", **more):
+    def found(change=lambda _: None, precision="fp32", **options):
         def changed(path, images):
             results = run(path, images)
             change(results)
             return results
 
         evaluator = CountingEvaluator(file)
-        row = arithmetic(precision, "nearest")
+        options |= {"case_id": "cached", "scratch": tmp_path / "scratch", "cache": tmp_path}
         images = context.model_store.images(SPEC, 1)
-        return explain(
-            changed,
-            file,
-            evaluator,
-            images,
-            row,
-            case_id="cached",
-            scratch=tmp_path / "scratch",
-            cache=tmp_path,
-            **more,
-        ), evaluator.count
+        return localize(changed, file, evaluator, images, arithmetic(precision), **options), evaluator.count
 
     return found
 
@@ -94,6 +78,6 @@ def test_fault_is_found_from_cached_scores(localise):
         results["stages.1.0"][...] = np.inf
 
     (first, count), (second, again) = localise(wrong), localise(wrong)
-    assert first.first == "stages.1.0"
+    assert first.first_block == "stages.1.0"
     assert first == second
     assert again < count

@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 from fixtures.accuracy.predictions import min_flip_errors, rank_classes
 from fixtures.errors import EvaluationError
-from fixtures.localize.score import judge
+from fixtures.localize.score import score_tensor
 from fixtures.precisions import FP16, FP32
 from fixtures.records import Case, ModelSpec
 from fixtures.reference.distance import relative_errors
@@ -96,15 +96,22 @@ def test_a_number_where_there_is_none_is_all_wrong():
     exact, kind = np.array([[1.0, np.nan, 2.0]]), FP32
     rounding = [np.where(np.isnan(exact), 0.0, 1e-7)]
     for actual, floors in (([[1.0, 3.0, 2.0]], np.inf), ([[1.0, np.nan, np.inf]], np.inf), (exact, 0.0)):
-        assert judge("x", actual=np.array(actual), exact=exact, rounding=rounding, kind=kind, among=1).floors == floors
+        assert (
+            score_tensor(
+                "x", actual=np.array(actual), exact=exact, rounding_errors=rounding, stored=kind, among=1
+            ).error
+            == floors
+        )
 
 
 def test_a_block_whose_rounding_overflows_is_no_crash():
     """Beside a channel of zeros."""
     exact = np.zeros((1, 2, 4))
     exact[0, 0] = 7e4
-    found = judge("x", actual=exact, exact=exact, rounding=[np.where(exact, np.inf, 0.0)], kind=FP16, among=1)
-    assert not found.off
+    found = score_tensor(
+        "x", actual=exact, exact=exact, rounding_errors=[np.where(exact, np.inf, 0.0)], stored=FP16, among=1
+    )
+    assert not found.failed
 
 
 def test_errors_of_numbers_that_are_not_finite():

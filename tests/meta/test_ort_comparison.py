@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from fixtures.options import SHELL, options_of
+from fixtures.run.localize import NOT_LOCALIZED
 from tests.meta.faulty_comparison import faulty_comparison
 
 ROOT = Path(__file__).parents[2]
@@ -185,12 +186,12 @@ def test_a_fault_of_the_suite_is_no_difference(runner):
     assert done.err.splitlines()[-1] == "could not judge: ValueError in the suite itself -> report the lines above"
 
 
-def test_what_cannot_be_explained_changes_no_answer(runner):
+def test_failed_localisation_does_not_change_the_exit_code(runner):
     """It is said, and the exit code stays that of the comparison."""
     code = faulty_comparison("if len(results) > 1: raise ValueError('no more outputs')")
     done = runner.python("-c", code, *SMALL, "--inputs", "1", "--explain")
     assert done.code == AGREE, done.text
-    assert "first wrong block: could not be found: no more outputs" in done.out
+    assert NOT_LOCALIZED.format(reason="no more outputs") in done.out
 
 
 def test_names_of_files_may_be_any_bytes(runner, tmp_path):

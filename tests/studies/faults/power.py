@@ -27,10 +27,10 @@ from planting import copied, emulated_bf16
 
 from fixtures.cache import cache_folder
 from fixtures.engines.onnxruntime.int8 import quantised, quantised_products
-from fixtures.localize.records import Explanation
-from fixtures.localize.score import score
-from fixtures.localize.search import explain
-from fixtures.localize.segments import read_flow, segments
+from fixtures.localize.blocks import read_data_flow, split_into_blocks
+from fixtures.localize.records import Localization
+from fixtures.localize.score import score_tensors
+from fixtures.localize.search import localize
 from fixtures.precisions import BY_NAME
 from fixtures.records import Case, ModelSpec
 from fixtures.reference.arithmetic import arithmetic
@@ -91,8 +91,8 @@ class Bench:
         self.tolerance = Tolerance(precision, row.name, max(self.truth.noise_floors(self.images, row)))
         self.oracle = self.truth.evaluator(row)
         self.unusual = list(self.strange())
-        self.flow = read_flow(self.oracle.path)
-        self.parts = segments(self.flow)
+        self.flow = read_data_flow(self.oracle.path)
+        self.parts = split_into_blocks(self.flow)
         self.clean = self.runner(self.model)(self.images)
         self.own_error = self.floors(self.clean, self.exact)
         self.accused_clean = ""
@@ -170,7 +170,7 @@ class Bench:
         peers = {name: not rule(again, self.expected, self.precision) for name, rule in PEERS.items()}
         return bad, peers, again
 
-    def searched(self, path: Path) -> tuple[Explanation, dict[str, np.ndarray]]:
+    def searched(self, path: Path) -> tuple[Localization, dict[str, np.ndarray]]:
         """What locality finds in a file, and the engine's tensors at the edges of its blocks."""
         seen: list[dict[str, np.ndarray]] = []
         engine = self.made(onnx.load(path))  # quantised before its tensors are shown: showing one would quantise it
@@ -183,7 +183,7 @@ class Bench:
             seen.append(dict(zip(names, self.session(model)(images, names), strict=True)))
             return seen[-1]
 
-        found = explain(
+        found = localize(
             run, path, self.oracle, self.images, self.row, case_id="fault", scratch=self.folder, seconds=np.inf
         )
         return found, seen[0]
@@ -192,7 +192,7 @@ class Bench:
         """What locality accuses in the clean engine, once: it should be nothing."""
         if not self.clean_tensors:
             found, self.clean_tensors = self.searched(self.path)
-            self.accused_clean = found.node or found.first or ""
+            self.accused_clean = found.first_node or found.first_block or ""
         return self.accused_clean
 
     def local(self, model: onnx.ModelProto, where: str) -> tuple[float, float, str, bool]:
@@ -203,19 +203,19 @@ class Bench:
         self.search_clean()
         part = next((part for part in self.parts if self._differs(part, faulty)), None)
         if part is None:
-            return 0.0, np.inf, found.node or found.first or "", False
+            return 0.0, np.inf, found.first_node or found.first_block or "", False
         effect, own = self._effect(part, faulty)
-        right = found.first == part.output and where in (EVERYWHERE, *self.outputs_of(found.node))
-        return effect, DEFAULT.factor + own, found.node or found.first or "", right
+        right = found.first_block == part.output and where in (EVERYWHERE, *self.outputs_of(found.first_node))
+        return effect, DEFAULT.factor + own, found.first_node or found.first_block or "", right
 
     def outputs_of(self, node: str | None) -> tuple[str, ...]:
         """What a node of the right model computes."""
-        return next((tuple(step.outputs) for step in self.flow.steps if step.name == node), ())
+        return next((tuple(group.outputs) for group in self.flow.groups if group.name == node), ())
 
     def _differs(self, part, faulty) -> bool:
         return any(
             not np.array_equal(faulty[name], self.clean_tensors[name], equal_nan=True)
-            for name in part.watched
+            for name in part.compared
             if name in faulty
         )
 
@@ -223,13 +223,15 @@ class Bench:
         """(what the fault moves, what the clean engine is off) in floors of the block, whole tensors."""
         clean = {**self.clean_tensors, self.flow.image: self.images}
         feeds = {name: clean[name] for name in {self.flow.image: 0, part.input: 0}}
-        watched = [name for name in part.watched if name in faulty]
+        watched = [name for name in part.compared if name in faulty]
         exact = self.oracle.evaluate({name: np.float64(array) for name, array in feeds.items()}, watched)
         moved = {name: exact[name] + (np.float64(faulty[name]) - clean[name]) for name in watched}
 
         def worst(actual) -> float:
-            rows = score(self.oracle, self.row, feeds=feeds, actual=actual, watched=watched, among=len(watched))
-            return max(row.floors for row in rows)
+            rows = score_tensors(
+                self.oracle, self.row, inputs=feeds, actual=actual, compared=watched, among=len(watched)
+            )
+            return max(row.error for row in rows)
 
         return worst(moved), worst(clean)
 

@@ -1,0 +1,38 @@
+"""Localise in ONNX files that play the engine: ONNX Runtime runs them."""
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from fixtures.localize.search import localize
+from fixtures.reference.arithmetic import arithmetic
+from fixtures.reference.evaluator import GraphEvaluator
+
+
+def run(path, images):
+    """Return all outputs of a file."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    names = [value.name for value in session.get_outputs()]
+    dtype = np.float16 if "float16" in given.type else np.float32
+    return dict(zip(names, session.run(names, {given.name: images.astype(dtype)}), strict=True))
+
+
+def located(path, images, scratch, *, engine=run, correct=None, precision="fp32", **options):
+    """Localise what ``engine`` computes from ``path``; ``correct`` is the file without fault."""
+    evaluator, row = GraphEvaluator(correct or path), arithmetic(precision)
+    return localize(engine, path, evaluator, images, row, case_id="planted", scratch=scratch, **options)
+
+
+def saved(path, nodes, shapes, weights, integers=None, opsets=(("", 17),)):
+    """Save a model with input ``x`` and output ``y`` of these shapes; its weights are ones."""
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in zip("xy", shapes, strict=True)
+    ]
+    initializers = [numpy_helper.from_array(np.ones(dims, np.float32), name) for name, dims in weights.items()]
+    initializers += [numpy_helper.from_array(np.array(value, np.int64), key) for key, value in (integers or {}).items()]
+    graph = helper.make_graph(nodes, "small", ends[:1], ends[1:], initializers)
+    imports = [helper.make_opsetid(*opset) for opset in opsets]
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=8), path)
+    return path

@@ -1,0 +1,254 @@
+"""Data flow of a graph, the blocks it is split into, and what of it cannot be compared."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from fixtures.localize.blocks import read_data_flow, split_into_blocks
+from fixtures.localize.records import HIDDEN, NO_WRONG_BLOCK, NOTHING_COMPARED
+from fixtures.records import ModelSpec
+from tests.meta.localizing import located, run, saved
+
+node = helper.make_node
+
+
+def groups(path, batch=0):
+    """Groups of a model: name, operators, inputs, outputs."""
+    flow = read_data_flow(path, batch)
+    return [(group.name, "+".join(group.operators), group.inputs, group.outputs) for group in flow.groups]
+
+
+def test_blocks_of_an_nfnet_are_its_layers_and_residual_blocks(context):
+    """Named by their output; both operands of each sum are compared."""
+    path = context.model_store.onnx_file(ModelSpec("test_nfnet", None, (64, 64))).path
+    blocks = split_into_blocks(read_data_flow(path))
+    names = [block.output for block in blocks]
+    assert names[:5] == ["stem.conv1", "stem.conv2", "stem.conv3", "stem.conv4", "stages.0.0"]
+    assert names[-2:] == ["final_conv", "logits"]
+    assert blocks[4].compared == ("stages.0.0.downsample.conv", "stages.0.0.attn_last", "stages.0.0")
+    assert [block.input for block in blocks[1:]] == names[:-1]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_tail_without_weights_belongs_to_the_block_before(tmp_path, count):
+    """Every node is in one block."""
+    names = [f"conv{index}" for index in range(count)]
+    nodes = [node("Conv", [before, "w"], [name], name=name) for before, name in zip(["x", *names], names, strict=False)]
+    nodes += [node("Relu", [names[-1]], ["relu"]), node("Softmax", ["relu"], ["y"], axis=1)]
+    flow = read_data_flow(saved(tmp_path / "tail.onnx", nodes, ([1, 2, 4, 4], [1, 2, 4, 4]), {"w": (2, 2, 1, 1)}))
+    blocks = split_into_blocks(flow)
+    assert [block.output for block in blocks] == [*names[:-1], "y"]
+    assert tuple(group for block in blocks for group in block.groups) == flow.groups
+
+
+def transposed(path, batch, columns=3):
+    """Save a dense layer whose product, bias and activation have the images in columns."""
+    nodes = [
+        node("Relu", ["x"], ["positive"], name="relu"),
+        node("Gemm", ["w", "positive", "b"], ["columns"], name="dense", transB=1),
+        node("Tanh", ["columns"], ["bent"], name="tanh"),
+        node("Transpose", ["bent"], ["rows"], name="back", perm=[1, 0]),
+        node("Add", ["rows", "x"], ["y"], name="sum"),
+    ]
+    return saved(path, nodes, ([batch, columns], [batch, columns]), {"w": (columns, columns), "b": (columns, 1)})
+
+
+@pytest.mark.parametrize("batch", ["batch", 5])
+def test_nodes_between_tensors_without_a_batch_axis_are_one_group(tmp_path, batch):
+    """It has the name of the node with weights."""
+    assert groups(transposed(tmp_path / "transposed.onnx", batch)) == [
+        ("relu", "Relu", ("x",), ("positive",)),
+        ("dense", "Gemm+Tanh+Transpose", ("positive",), ("rows",)),
+        ("sum", "Add", ("rows", "x"), ("y",)),
+    ]
+
+
+def test_axis_of_the_size_of_the_batch_is_taken_for_it(tmp_path):
+    """As many channels as images."""
+    assert len(groups(transposed(tmp_path / "square.onnx", 3))) == 5
+
+
+def test_group_with_two_weighted_nodes_has_the_name_of_its_last_node(tmp_path):
+    """Either of them may be wrong."""
+    nodes = [
+        node("Transpose", ["x"], ["columns"], name="there", perm=[1, 0]),
+        node("MatMul", ["w", "columns"], ["first"], name="dense"),
+        node("MatMul", ["w", "first"], ["second"], name="denser"),
+        node("Transpose", ["second"], ["y"], name="back", perm=[1, 0]),
+    ]
+    path = saved(tmp_path / "two.onnx", nodes, ([None, 3], [None, 3]), {"w": (3, 3)})
+    assert groups(path) == [("back", "Transpose+MatMul+MatMul+Transpose", ("x",), ("y",))]
+
+
+def test_every_reader_of_an_unbatched_tensor_has_a_group_with_its_own_name(tmp_path):
+    """Only one can have the name of the node with weights."""
+    nodes = [
+        node("Gemm", ["w", "x"], ["columns"], name="dense", transB=1),
+        node("Transpose", ["columns"], ["rows"], name="back", perm=[1, 0]),
+        node("ReduceMean", ["columns"], ["means"], name="mean", axes=[0], keepdims=0),
+        node("Unsqueeze", ["means", "one"], ["upright"], name="upright"),
+        node("Mul", ["rows", "upright"], ["y"], name="product"),
+    ]
+    path = saved(tmp_path / "readers.onnx", nodes, (["n", 3], ["n", 3]), {"w": (3, 3)}, {"one": [1]})
+    assert [(name, inputs) for name, _, inputs, _ in groups(path)] == [
+        ("dense", ("x",)),
+        ("mean", ("x",)),
+        ("upright", ("means",)),
+        ("product", ("rows", "upright")),
+    ]
+
+
+def test_shape_in_the_graph_may_fit_a_batch_of_one(tmp_path):
+    """At any other batch nothing can be compared."""
+    nodes = [
+        node("Reshape", ["x", "shape"], ["flat"], name="flatten"),
+        node("MatMul", ["flat", "w"], ["y"], name="dense"),
+    ]
+    path = saved(tmp_path / "one.onnx", nodes, (["n", 3], [1, 3]), {"w": (3, 3)}, {"shape": [1, 3]})
+    assert [group[0] for group in groups(path, batch=1)] == ["flatten", "dense"]
+    assert groups(path, batch=2) == []
+
+
+@pytest.mark.parametrize("batch", ["n", 2])
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [
+            node("Reshape", ["x", "shape"], ["parts"], name="windows"),
+            node("MatMul", ["parts", "w"], ["made"], name="dense"),
+            node("Reshape", ["made", "back"], ["y"], name="joined"),
+        ],
+        [
+            node("ReduceMax", ["x"], ["largest"], name="largest", keepdims=0),
+            node("Div", ["x", "largest"], ["y"], name="scaled"),
+        ],
+    ],
+    ids=["windows", "scalar"],
+)
+def test_tensors_with_more_or_fewer_rows_than_images_are_not_compared(tmp_path, nodes, batch):
+    """Windows of images; one number for the whole batch."""
+    integers = {"shape": [-1, 3], "back": [-1, 6]}
+    path = saved(tmp_path / "model.onnx", nodes, ([batch, 6], [batch, 6]), {"w": (3, 3)}, integers)
+    assert [group[2:] for group in groups(path)] == [(("x",), ("y",))]
+
+
+@pytest.mark.parametrize(
+    ("shape", "second"),
+    [
+        ([2, "n"], node("Gemm", ["v", "x"], ["z"], transB=1)),
+        ([], node("ReduceMax", ["x"], ["z"], keepdims=0)),
+    ],
+)
+def test_outputs_without_a_batch_axis_are_not_compared(tmp_path, shape, second):
+    """Rows cannot be selected from them."""
+    nodes = [node("MatMul", ["x", "w"], ["y"], name="dense"), second]
+    path = saved(tmp_path / "outputs.onnx", nodes, (["n", 3], ["n", 3]), {"w": (3, 3), "v": (2, 3)})
+    model = onnx.load(path)
+    model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, shape))
+    onnx.save(model, path)
+    found = located(path, np.random.default_rng(0).standard_normal((3, 3), np.float32), tmp_path / "scratch")
+    assert (found.clean, [row.name for row in found.blocks]) == (True, ["y"])
+
+
+@pytest.mark.parametrize(
+    "mean", [node("GlobalAveragePool", ["x"], ["m"], name="m"), node("ReduceMean", ["x"], ["m"], name="m", axes=[2, 3])]
+)
+def test_sequential_float32_mean_is_no_fault(tmp_path, mean):
+    """It is the least accurate order of summation, and valid; a wrong mean is found."""
+    nodes = [mean, node("Conv", ["m", "w"], ["y"], name="conv")]
+    path = saved(tmp_path / "mean.onnx", nodes, (["n", 3, 200, 200], ["n", 3, 1, 1]), {"w": (3, 3, 1, 1)})
+    images = np.random.default_rng(0).uniform(0, 1, (2, 3, 200, 200)).astype(np.float32)
+
+    def found(factor):
+        def engine(_path, images):
+            means = (
+                np.add.accumulate(images.reshape(2, 3, -1), axis=2)[:, :, -1] / np.float32(40_000) * np.float32(factor)
+            )
+            outputs = {"m": means, "y": means @ np.ones((3, 3), np.float32)}
+            return {name: array.reshape(2, 3, 1, 1) for name, array in outputs.items()}
+
+        return located(path, images, tmp_path / "scratch", engine=engine)
+
+    assert found(1).clean
+    assert found(1.001).first_node == "m"
+
+
+BRANCH = helper.make_graph(
+    [node("Neg", ["made"], ["inside"])], "b", [], [helper.make_tensor_value_info("inside", TensorProto.FLOAT, None)]
+)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "blocks", "hidden"),
+    [
+        (
+            [
+                node("Gelu", ["x"], ["bent"], name="gelu", domain="com.microsoft"),
+                node("MatMul", ["bent", "w"], ["made"], name="dense"),
+                node("MatMul", ["made", "w"], ["y"], name="denser"),
+            ],
+            0,
+            ("gelu", "dense", "denser"),
+        ),
+        (
+            [
+                node("MatMul", ["x", "w"], ["made"], name="dense"),
+                node("Gelu", ["made"], ["bent"], name="gelu", domain="com.microsoft"),
+                node("MatMul", ["bent", "w"], ["y"], name="denser"),
+            ],
+            1,
+            ("gelu", "denser"),
+        ),
+        (
+            [
+                node("MatMul", ["x", "w"], ["made"], name="dense"),
+                node("Constant", [], ["always"], value=numpy_helper.from_array(np.array(True))),
+                node("If", ["always"], ["bent"], name="branch", then_branch=BRANCH, else_branch=BRANCH),
+                node("MatMul", ["bent", "w"], ["y"], name="denser"),
+            ],
+            1,
+            ("branch", "denser"),
+        ),
+        (
+            [
+                node("MatMul", ["x", "w"], ["made"], name="dense"),
+                node("QuantizeLinear", ["made", "step"], ["steps"], name="there"),
+                node("DequantizeLinear", ["steps", "step"], ["y"], name="back"),
+            ],
+            1,
+            ("back",),
+        ),
+        (
+            [
+                node("MatMul", ["x", "w"], ["y"], name="dense"),
+                node("ArgMax", ["y"], ["prediction"], name="prediction", axis=1),
+            ],
+            1,
+            (),
+        ),
+        (
+            [
+                node("Shape", ["x"], ["shape"], name="shape"),
+                node("Cast", ["shape"], ["sizes"], name="sizes", to=TensorProto.FLOAT),
+                node("ReduceMax", ["sizes"], ["largest"], name="largest", keepdims=0),
+                node("MatMul", ["x", "w"], ["made"], name="dense"),
+                node("Div", ["made", "largest"], ["y"], name="scaled"),
+            ],
+            1,
+            (),
+        ),
+    ],
+    ids=["custom operator first", "custom operator", "branch", "quantised", "integer output", "shapes"],
+)
+def test_nodes_that_cannot_be_compared_are_hidden(tmp_path, nodes, blocks, hidden):
+    """The images reach them only through integers or unknown types; the rest alone is not clean."""
+    opsets = (("", 17), ("com.microsoft", 1))
+    path = saved(tmp_path / "model.onnx", nodes, (["n", 3], ["n", 3]), {"w": (3, 3), "step": ()}, opsets=opsets)
+    assert read_data_flow(path, 2).hidden == hidden
+    images = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
+    found = located(path, images, tmp_path / "scratch", engine=run)
+    assert (len(found.blocks), found.first_block, found.unchecked, found.hidden) == (blocks, None, 0, hidden)
+    assert found.clean == (not hidden)
+    assert (f"; {', '.join(hidden)} {HIDDEN}" in found.summary) == bool(hidden)
+    assert found.summary.startswith(NO_WRONG_BLOCK if blocks else NOTHING_COMPARED)
