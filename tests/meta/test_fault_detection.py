@@ -1,0 +1,148 @@
+"""Engine faults of a catalogue are detected and located; an engine without fault is never flagged.
+
+A fast part of the study in tests/studies/faults. ONNX Runtime plays the faulty engine.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from fixtures.records import Case, EngineOptions, ModelSpec
+from fixtures.run.compare import compare, judge_outputs
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "studies" / "faults"))
+import power
+from catalogue import CATALOGUE, RUNTIME, convolutions
+from planting import copy_model
+
+SMALL, SPEC = ModelSpec("test_nfnet", None, (32, 32)), ModelSpec("test_nfnet", None, (64, 64))
+FAULTS = {fault.name: fault for fault in CATALOGUE}
+SHARE = 0.25  # of the catalogue in a fast test
+
+
+@pytest.fixture
+def bench(context, tmp_path):
+    """Make a bench: a model at a precision."""
+    return lambda precision, spec=SMALL: power.Bench(context, spec, precision, tmp_path)
+
+
+def missed(rows):
+    """Faults that are visible in the logits and were not caught."""
+    assert rows
+    return [row for row in rows if row.visible and not row.caught]
+
+
+def test_catalogue_has_at_least_forty_faults_at_six_levels():
+    """Each has its own name and a cause."""
+    assert len(FAULTS) == len(CATALOGUE) >= 40
+    assert len({fault.level for fault in CATALOGUE}) == 6
+    assert all(fault.cause for fault in CATALOGUE)
+
+
+@pytest.mark.parametrize("precision", power.PRECISIONS)
+def test_visible_faults_are_caught_and_no_clean_engine_is_flagged(bench, precision):
+    """A part of the catalogue; with and without optimisation, with one thread and two; blocks and nodes."""
+    made = bench(precision)
+    assert missed(power.study(made, share=SHARE)) == []
+    assert power.false_alarms(made, levels=2)["this suite"] == 0
+    assert made.search_clean()[0].clean
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", power.PRECISIONS)
+def test_all_visible_faults_are_caught(bench, precision):
+    """The whole catalogue, and every optimisation level."""
+    made = bench(precision, SPEC)
+    rows = power.study(made, seed=1)
+    assert len(rows) >= 40
+    assert missed(rows) == []
+    assert power.false_alarms(made)["this suite"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "spec", [ModelSpec("test_nfnet", None, (64, 64), seed=1), ModelSpec("dm_nfnet_f0", None, (64, 64))]
+)
+@pytest.mark.parametrize("precision", power.PRECISIONS)
+def test_no_clean_engine_is_flagged_with_other_weights_or_another_variant(bench, spec, precision):
+    """At every optimisation level, with one thread and two."""
+    assert power.false_alarms(bench(precision, spec))["this suite"] == 0
+
+
+def test_fp32_instead_of_int8_is_found_by_the_request_check(bench):
+    """Its numbers are more accurate than requested."""
+    rows = {row.fault: row for row in power.study(bench("int8"), share=0)}
+    assert rows["fp32 instead of int8"].by_request_check
+    assert rows["calibration ignored"].caught
+
+
+def test_fault_that_changes_no_bit_is_not_counted(bench):
+    """A cast to the type that a tensor already has."""
+    assert power.plant(bench("fp16"), FAULTS["all layers in fp16"], 0.5) == []
+
+
+@pytest.mark.parametrize("name", ["largest weight doubled", "one filter negated", "bias lost"])
+def test_fault_in_any_convolution_is_caught_in_the_logits(context, name):
+    """Layer by layer."""
+    clean, images = onnx.load(context.model_store.onnx_file(SPEC).path), context.model_store.images(SPEC, 4)
+    count = len(convolutions(clean))
+    for index in range(count):
+        faulty = copy_model(clean)
+        place = FAULTS[name].plant(faulty, index / count)
+        assert not verdict(context, logits(faulty, images)).passed, place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["padding mirrored", "tanh GELU", "gate without its scale"])
+def test_wrong_attribute_is_caught_in_dm_nfnet_f0(context, name):
+    """By twice its tolerance at least."""
+    spec = ModelSpec("dm_nfnet_f0", None, (64, 64))
+    faulty = onnx.load(context.model_store.onnx_file(spec).path)
+    FAULTS[name].plant(faulty, 0)
+    found = verdict(context, logits(faulty, context.model_store.images(spec, 1)), spec)
+    assert found.units > 2 * found.tolerance.units
+
+
+@pytest.mark.parametrize("name", [fault.name for fault in CATALOGUE if fault.level == RUNTIME and fault.name != "race"])
+def test_faults_of_the_runtime_are_caught_in_the_logits(context, name):
+    """Correct values in the wrong place, old ones, or none."""
+    model, images = onnx.load(context.model_store.onnx_file(SPEC).path), context.model_store.images(SPEC, 4)
+    run = FAULTS[name].plant(lambda images: logits(model, images))
+    run(images * np.float32(0.5))
+    assert not verdict(context, run(images)).passed
+
+
+def logits(model, images):
+    """Run a model in memory."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(["logits"], {"inputs": images})[0]
+
+
+def verdict(context, actual, spec=SPEC):
+    """Judge logits as those of a case on ONNX Runtime at fp32."""
+    case, expected = Case("onnxruntime:cpu", spec, "fp32", len(actual)), context.reference.expected(spec, len(actual))
+    return judge_outputs(case, context, actual={"logits": actual}, expected=expected)
+
+
+@pytest.mark.parametrize("level", ["disable", "basic", "extended", "all"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_clean_engine_passes_with_all_options(context, level, threads):
+    """At every precision that ONNX Runtime has files for, alone and in a batch."""
+    options = EngineOptions(threads=threads, graph_optimization=level)
+    for precision in ("fp32", "fp16"):
+        for batch in (1, 5):
+            assert compare(Case("onnxruntime:cpu", SPEC, precision, batch, options), context).passed
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(("size", "opset"), [((64, 64), 13), ((97, 131), 20)])
+def test_clean_engine_passes_with_other_seeds_sizes_and_opsets(context, seed, size, opset):
+    """The tolerance is not tuned for one model."""
+    for precision in ("fp32", "fp16"):
+        assert compare(
+            Case("onnxruntime:cpu", ModelSpec("test_nfnet", None, size, seed, opset), precision, 2), context
+        ).passed
