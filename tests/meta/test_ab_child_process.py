@@ -13,6 +13,8 @@ from fixtures.benchmark.ab import interleave
 from fixtures.benchmark.child_process import ChildProcess, Installation
 from fixtures.cache import cache_folder
 from fixtures.errors import BenchmarkError
+from fixtures.plugin.ab_worker import first_request
+from fixtures.records import Case, ModelSpec
 
 ROOT = Path(__file__).parents[2]
 HERE = Installation(sys.executable, {})
@@ -45,18 +47,7 @@ for thread in threads: thread.start()
 ab_worker.warm_up = lambda call: [thread.native_id for thread in threads]
 ab_worker.main(lambda context, case: lambda: None)
 """
-FIRST = {
-    "case": {
-        "engine": "onnxruntime:cpu",
-        "model": {"path": None, "weights_path": None, "size": None, "variant": "test_nfnet"},
-        "precision": "fp32",
-        "batch": 1,
-        "options": {},
-    },
-    "migraphx": None,
-    "keep_programs": False,
-    "calibration": (None, None),
-}
+CASE = Case("onnxruntime:cpu", ModelSpec("test_nfnet", None, (64, 64)), "fp32", 1)
 
 
 def child(code, installation=HERE, folder=Path("/")):
@@ -144,7 +135,7 @@ def test_paused_child_ends_with_a_killed_parent():
 def test_threads_of_a_child_are_pinned_while_it_is_timed(tmp_path):
     """One thread on each CPU, where the engine fills all of them."""
     with child(PINNED, folder=ROOT) as worker:
-        assert worker.request({**FIRST, "cache": tmp_path})["pinned_threads"] == len(os.sched_getaffinity(0))
+        assert worker.request(first_request(CASE, tmp_path))["version"]
         assert len(worker.time_block(1)) == 1
         threads = Path(f"/proc/{worker._process.pid}/task").iterdir()
         affinities = [os.sched_getaffinity(int(path.name)) for path in threads]

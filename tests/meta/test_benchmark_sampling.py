@@ -1,11 +1,13 @@
-"""Sampling with a fake clock: warm-up, samples, and when each ends."""
+"""Sampling with a fake clock: warm-up, samples, when each ends, and what the samples say."""
 
 import gc
 import itertools
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from fixtures.benchmark.sampling import MIN_SAMPLES, SECOND, WARMUP_SECONDS, WINDOW, sample, time_calls
+from fixtures.benchmark.sampling import MIN_SAMPLES, SECOND, WARMUP_SECONDS, WINDOW, Samples, sample, time_calls
 
 MILLISECOND = SECOND // 1000
 
@@ -85,3 +87,29 @@ def test_error_of_the_call_is_raised_and_the_collector_enabled_again():
     with pytest.raises(ZeroDivisionError):
         sample(lambda: 1 / 0, 0.1)
     assert gc.isenabled()
+
+
+def samples(seconds, **changes):
+    """Samples of a steady call without external load."""
+    ns = tuple(int(value * SECOND) for value in seconds)
+    return replace(Samples(ns, 20, converged=True, pinned_threads=0, external_load=0.0), **changes)
+
+
+def test_percentiles_are_in_seconds():
+    """Of the numbers 1 to 101."""
+    found = samples(range(1, 102)).percentiles
+    assert (found["p50"], found["p90"], found["p99"]) == (51, 91, 100)
+    assert found["relative_iqr"] == pytest.approx(50 / 51)
+
+
+def test_warnings_name_drift_load_and_a_warm_up_that_did_not_converge():
+    """A noisy run has none; the median of a drifting one changes from its first third to its last."""
+    noisy = 1 + 0.01 * np.random.default_rng(2).standard_normal(60)
+    assert samples(noisy).warnings == []
+    drifting = samples(noisy * np.linspace(1, 1.2, 60), converged=False, external_load=0.25)
+    assert drifting.drift == pytest.approx(0.13, abs=0.02)
+    not_converged, drift, load = drifting.warnings
+    assert f"{drifting.drift:+.1%}" in drift
+    assert "25%" in load
+    assert not_converged
+    assert samples([1.0, 2.0, 3.0]).drift == 0.0

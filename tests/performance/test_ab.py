@@ -5,6 +5,6 @@ import pytest
 pytestmark = pytest.mark.performance
 
 
-def test_latency_ab(ab_comparison, request):
+def test_latency_ab(ab_comparison):
     """Latency from host to host, in interleaved blocks of two processes."""
-    ab_comparison.check(request.node)
+    ab_comparison.check()
