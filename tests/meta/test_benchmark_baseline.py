@@ -132,6 +132,7 @@ REFUSED = {
     "machine of another shape": lambda content: content.update(machine_info="x"),
     "no name": lambda content: [row.pop("fullname") for row in content["benchmarks"]],
     "no minimum": lambda content: [row["stats"].update(min="x") for row in content["benchmarks"]],
+    "not a number": lambda content: [row["stats"].update(min=float("nan")) for row in content["benchmarks"]],
 }
 
 
