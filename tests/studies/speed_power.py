@@ -34,8 +34,8 @@ from fixtures.benchmark.environment import external_cpu_seconds
 from fixtures.benchmark.pinning import pinned, wait_until_idle
 from fixtures.benchmark.sampling import SECOND, no_garbage_collection, time_calls
 from fixtures.cache import cache_folder
+from fixtures.options import AB_SECONDS
 from fixtures.plugin import ab_worker
-from fixtures.options import AB_SECONDS as SECONDS
 from fixtures.records import Case, ModelSpec
 from fixtures.run.context import RunContext
 
@@ -85,7 +85,7 @@ class Launches:
             children = [stack.enter_context(ChildProcess(here, [__file__, word], ROOT)) for word in CHILDREN]
             for child in children:
                 child.request(self._request)
-            seconds = SECONDS / MAX_LAUNCHES * SIDES / 2
+            seconds = AB_SECONDS / MAX_LAUNCHES * SIDES / 2
             found = interleave(children, seconds, self.count, -(-MIN_PAIRS // MAX_LAUNCHES))
         for blocks in zip(*found, strict=True):
             self.rows += [(self.count, side, block_latency(ns), min(ns)) for side, ns in enumerate(blocks)]
