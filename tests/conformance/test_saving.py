@@ -19,7 +19,7 @@ def assert_identical(first, second):
 @pytest.fixture(scope="module")
 def recompiled(program_pool, case):
     """A function that returns the case's program, compiled now and not loaded from the cache; once per module."""
-    compile_once = functools.cache(lambda: program_pool.compile(case))
+    compile_once = functools.cache(lambda: program_pool.request(case).compile())
     yield compile_once
     if compile_once.cache_info().currsize:
         compile_once().close()
@@ -30,7 +30,7 @@ def test_saved_program_loads_unchanged(case, program_pool, images, recompiled, a
     saved, program = tmp_path / "program", recompiled()
     expected = program.run({program.inputs[0].name: images})
     program.save(saved)
-    with contextlib.closing(program_pool.load(saved, case)) as loaded:
+    with contextlib.closing(program_pool.request(case).load(saved)) as loaded:
         actual = loaded.run({loaded.inputs[0].name: images})
     assert_agrees(actual, expected, reference="the same program before it was saved", images=images)
     if program_pool.engine(case.engine).deterministic:

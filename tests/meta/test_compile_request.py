@@ -63,8 +63,7 @@ def test_code_of_engines_counts_in_every_folder(tmp_path):
     assert source_sha256(copy, *SOURCES[1:]) != source_sha256(*SOURCES)
 
 
-def test_invalid_model_is_a_model_error(models, tmp_path):
+def test_missing_model_is_a_model_error(models, tmp_path):
     """As without a cache."""
-    request = replace(compile_request(CachingEngine(), models), model=tmp_path / "gone.onnx")
     with pytest.raises(ModelError, match=r"gone\.onnx: no such model file"):
-        source_of(request, tmp_path)
+        source_of(replace(compile_request(CachingEngine(), models), model=tmp_path / "gone.onnx"), tmp_path)
