@@ -23,7 +23,7 @@ from fixtures.images.labels import IMAGENET_CLASSES
 from fixtures.images.transform import Size
 from fixtures.nfnet.variants import VARIANTS, Variant
 from fixtures.records import size_text
-from fixtures.seeded import bell
+from fixtures.seeded import normal
 
 FILE = Path(__file__).parent / "golden" / "images.json"
 SHAPES: dict[str, Size] = {
@@ -64,8 +64,8 @@ def source(name: str) -> Image.Image:
     """Return a seeded image: coarse blocks under noise, so that the bicubic filter overshoots and is clipped."""
     height, width = SHAPES[name]
     channels = 1 if name == "grey" else 3
-    fine = bell(f"images/{name}", (height, width, channels))
-    coarse = bell(f"images/{name}/coarse", (16, 16, channels))
+    fine = normal(f"images/{name}", (height, width, channels))
+    coarse = normal(f"images/{name}/coarse", (16, 16, channels))
     blocks = coarse[np.arange(height)[:, None] * 16 // height, np.arange(width) * 16 // width]
     pixels = np.clip(128 + 64 * blocks + 24 * fine, 0, 255).astype(np.uint8)
     return Image.fromarray(pixels.squeeze(2) if channels == 1 else pixels).convert("RGB")

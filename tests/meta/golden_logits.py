@@ -1,6 +1,6 @@
-"""Golden logits: what timm computes in float64 with the seeded weights, committed and held against our graph.
+"""Golden logits: what timm computes in float64 with seeded weights, committed in ``golden/nfnet_logits.npz``.
 
-``tests/meta/golden/make.py`` writes them (it needs timm and PyTorch); nothing else does.
+``tests/studies/golden_make.py`` writes the file with timm and PyTorch.
 """
 
 from __future__ import annotations
@@ -9,15 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from fixtures.inputs import synthetic_images
-from fixtures.nfnet.variants import VARIANTS, Variant
+from fixtures.nfnet.architecture import network
+from fixtures.nfnet.graph import build_graph
+from fixtures.nfnet.variants import VARIANTS, Variant, variant
+from fixtures.nfnet.weights import SeededWeights
+from fixtures.nfnet.writer import write_model
+from fixtures.precisions import precision
 
-GREATEST_ERROR = 2e-6  # relative L2 error of the fp32 graph in ONNX Runtime, over all variants and sizes
+FILE = Path(__file__).parent / "golden" / "nfnet_logits.npz"
+LARGEST_ERROR = 2e-6  # relative L2 error of the fp32 graph in ONNX Runtime, over all variants and sizes
 ODD_SIZE = (97, 131)
 REDUCED_SIZE = (64, 64)
-LARGE = 200_000_000  # parameters; above, only one reduced size is committed, the rest is checked by the script
+LARGE = 200_000_000  # parameters; of larger variants only two at a reduced size are committed
 
 
 @dataclass(frozen=True)
@@ -31,28 +38,47 @@ class Golden:
 
     @property
     def key(self) -> str:
-        """Name of the array in the file, and of the input's random numbers."""
+        """Name of the array in the file, and of the seed of the images."""
         return f"{self.variant}/{self.height}x{self.width}/seed{self.seed}"
 
     def images(self) -> NDArray[np.float32]:
-        """The input (1, 3, height, width)."""
+        """Return the input (1, 3, height, width)."""
         return synthetic_images(f"golden/{self.key}", (1, 3, self.height, self.width))
+
+    def weights(self) -> SeededWeights:
+        """Return the seeded weights."""
+        return SeededWeights(self.variant, self.seed)
+
+    def onnx_logits(self, folder: Path) -> NDArray[np.float32]:
+        """Build the fp32 model in ``folder`` and return the logits of ONNX Runtime."""
+        net, path = network(variant(self.variant)), folder / "model.onnx"
+        graph = build_graph(net, self.weights(), (self.height, self.width))
+        write_model(graph, path, precision("fp32"), classes=net.classes, name=self.variant)
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        (logits,) = session.run(["logits"], {"inputs": self.images()})
+        return logits
+
+
+def relative_error(actual: NDArray[np.floating], expected: NDArray[np.floating]) -> float:
+    """Return the relative L2 error, computed in float64."""
+    return float(np.linalg.norm(actual.astype(np.float64) - expected) / np.linalg.norm(expected))
 
 
 def committed() -> list[Golden]:
-    """The cases of the committed file: every small variant at three sizes, two large ones at a reduced size."""
+    """Return the cases of the committed file: small variants at three sizes, two large ones at a reduced size."""
     small = [row for row in VARIANTS if row.parameters < LARGE]
-    cases = [case for row in small for case in sizes(row)]
-    return cases + [Golden(name, *REDUCED_SIZE) for name in ("dm_nfnet_f3", "nfnet_f3")]
+    return [case for row in small for case in cases(row)] + [
+        Golden(name, *REDUCED_SIZE) for name in ("dm_nfnet_f3", "nfnet_f3")
+    ]
 
 
-def sizes(row: Variant) -> list[Golden]:
-    """Train size, test size (small variants) and an odd size that is not square; a second seed at that one."""
+def cases(row: Variant) -> list[Golden]:
+    """Return train size, test size (small variants only), and an odd size that is not square with a second seed."""
     squares = {row.train_size} | ({row.test_size} if row.parameters < LARGE else set())
     return [Golden(row.name, size, size) for size in sorted(squares)] + [Golden(row.name, *ODD_SIZE, seed=1)]
 
 
-def load(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Golden logits (images, classes) by key."""
+def load(path: Path = FILE) -> dict[str, NDArray[np.float64]]:
+    """Return the golden logits (images, classes) by key."""
     with np.load(path, allow_pickle=False) as file:
-        return {key: file[key] for key in file.files}
+        return dict(file)

@@ -61,7 +61,7 @@ def test_every_residual_branch_was_trained(metadata):
 def test_graph_agrees_with_timm_on_real_images(logits):
     """Relative L2 error of each image's logits against timm in float64 with the same weights."""
     errors = np.linalg.norm(logits - LOGITS, axis=1) / np.linalg.norm(LOGITS, axis=1)
-    assert errors.max() <= golden.GREATEST_ERROR
+    assert errors.max() <= golden.LARGEST_ERROR
 
 
 def test_onnx_runtime_has_the_accuracy_in_the_metadata(logits, metadata):

@@ -1,17 +1,48 @@
-"""Seeded numbers and images: drawn by name, in a known range, different from each other."""
+"""Seeded numbers, weights and images: reproducible everywhere, in a known range, and different from each other."""
+
+import hashlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from fixtures.inputs import synthetic_images
-from fixtures.seeded import bell, uniform
+from fixtures.nfnet.weights import SeededWeights
+from fixtures.seeded import normal, uniform
 
-DRAWS = {"bell": bell, "uniform": lambda key, shape: uniform(key, shape, -1.0, 3.0)}
+DRAWS = {"normal": normal, "uniform": lambda key, shape: uniform(key, shape, -1.0, 3.0)}
+
+# First twelve digits of the SHA-256 of the bytes. A change here changes every golden file and every user's baselines.
+DIGESTS = {
+    "normal": (lambda: normal("digest", (1000,)), "d5d3e40d9e68"),
+    "uniform": (lambda: uniform("digest", (1000,), 0.75, 1.25), "edb820446590"),
+    "head": (lambda: SeededWeights("test_nfnet", 0)["head.fc.weight"], "4b4d72f869b0"),
+    "gain": (lambda: SeededWeights("dm_nfnet_f0", 7)["stages.0.0.skipinit_gain"], "fdb9b6d3b21a"),
+    "images": (lambda: synthetic_images("digest", (2, 3, 33, 47)), "03f331e3ee65"),
+}
+
+
+@pytest.mark.parametrize(("draw", "expected"), DIGESTS.values(), ids=DIGESTS)
+def test_numbers_have_the_same_bytes_everywhere(draw, expected):
+    """They are those that were drawn when the golden logits were written."""
+    assert hashlib.sha256(draw().astype("<f4").tobytes()).hexdigest()[:12] == expected
+
+
+def test_numbers_do_not_depend_on_the_process():
+    """Nor on hash randomisation or the order of draws."""
+    code = "from fixtures.nfnet.weights import SeededWeights as W; w = W('test_nfnet', 3); "
+    code += "print(sum(float(w[n].astype('f8').sum()) for n in sorted(w)).hex())"
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(2)]
+    weights = SeededWeights("test_nfnet", 3)
+    here = sum(float(weights[name].astype("f8").sum()) for name in sorted(weights, reverse=True))
+    assert runs[0].stdout == runs[1].stdout
+    assert float.fromhex(runs[0].stdout) == pytest.approx(here, rel=1e-12)
 
 
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
-def test_a_draw_is_a_function_of_its_name(draw):
-    """The shape only arranges the numbers, more of them begin alike, and other draws in between change nothing."""
+def test_draw_depends_only_on_its_name(draw):
+    """The shape only arranges the numbers, a longer draw begins alike, and draws in between change nothing."""
     long = draw("name", (24,))
     draw("other", (5,))
     np.testing.assert_array_equal(draw("name", (2, 3, 4)).ravel(), long)
@@ -22,17 +53,17 @@ def test_a_draw_is_a_function_of_its_name(draw):
 
 
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
-def test_names_that_look_alike_draw_unlike_numbers(draw):
-    """Numbers of neighbouring names are uncorrelated."""
+def test_draws_of_similar_names_are_uncorrelated(draw):
+    """Ten names that differ in their last character."""
     columns = np.stack([draw(f"stages.0.{index}", (10_000,)) for index in range(10)])
     correlation = np.corrcoef(columns)
     np.fill_diagonal(correlation, 0)
     assert np.abs(correlation).max() < 0.05
 
 
-def test_bell_numbers_have_the_shape_that_is_promised():
-    """Mean 0, deviation 1, never beyond 3.47, two thirds within one deviation."""
-    numbers = bell("shape", (100_000,)).astype(np.float64)
+def test_normal_numbers_have_the_documented_distribution():
+    """Mean 0, standard deviation 1, never above 3.47, two thirds within one standard deviation."""
+    numbers = normal("shape", (100_000,)).astype(np.float64)
     assert abs(numbers.mean()) < 0.02
     assert numbers.std() == pytest.approx(1, abs=0.02)
     assert 3 < np.abs(numbers).max() <= 3.47
@@ -47,19 +78,50 @@ def test_uniform_numbers_fill_their_range():
     assert np.abs(counts / numbers.size - 0.1).max() < 0.01
 
 
+def test_weights_depend_on_variant_seed_and_name():
+    """No two tensors share their numbers."""
+    name = "stages.0.0.conv1.weight"
+    first = SeededWeights("nfnet_f0", 0)[name]
+    assert not np.array_equal(first, SeededWeights("nfnet_f0", 1)[name])
+    assert not np.array_equal(first, SeededWeights("dm_nfnet_f0", 0)[name])
+    assert not np.array_equal(first[:, :8], SeededWeights("nfnet_f0", 0)["stages.1.0.conv1.weight"][:128, :8])
+
+
+@pytest.mark.parametrize("variant", ["dm_nfnet_f0", "nfnet_l0", "eca_nfnet_l0", "nf_regnet_b1"])
+def test_gains_and_biases_are_not_near_zero(variant):
+    """A branch that is multiplied by zero would hide every fault in it."""
+    weights = SeededWeights(variant, 5)
+    for name in weights:
+        if name.endswith("gain"):
+            assert np.abs(weights[name]).min() > 0.3, name
+        elif name.endswith("bias"):
+            assert weights[name].std() > 0.05, name
+
+
 @pytest.mark.parametrize("shape", [(3, 32, 32), (3, 97, 131), (3, 1, 7), (1, 5, 64)])
-def test_a_batch_begins_with_every_smaller_batch(shape):
-    """Image i depends on the label and on i, so results at different batch sizes can be held against each other."""
-    eight = synthetic_images("label", (8, *shape))
-    np.testing.assert_array_equal(synthetic_images("label", (4, *shape)), eight[:4])
-    np.testing.assert_array_equal(synthetic_images("label", (1, *shape)), eight[:1])
-    assert not np.array_equal(synthetic_images("another", (8, *shape)), eight)
+def test_image_depends_on_key_and_index_only(shape):
+    """So that results at different batch sizes can be compared."""
+    eight = synthetic_images("key", (8, *shape))
+    np.testing.assert_array_equal(synthetic_images("key", (4, *shape)), eight[:4])
+    np.testing.assert_array_equal(synthetic_images("key", (3, *shape), first=5), eight[5:])
+    assert not np.array_equal(synthetic_images("other key", (8, *shape)), eight)
     assert np.isfinite(eight).all()
-    assert (eight.dtype, np.abs(eight).max() < 8) == (np.float32, True)
+    assert eight.dtype == np.float32
+    assert np.abs(eight).max() < 8
 
 
-def test_no_two_images_or_channels_are_alike():
-    """An engine that swaps images or channels, or repeats one, cannot go unseen."""
+def test_images_are_like_normalised_photographs():
+    """Mean about 0 and standard deviation about 1 over many images, and no two alike."""
+    images = synthetic_images("statistics", (32, 3, 64, 64))
+    assert abs(images.mean()) < 0.1
+    assert images.std() == pytest.approx(1.0, abs=0.1)
+    flat = images.reshape(32, -1)
+    distance = np.linalg.norm(flat[:, None] - flat[None], axis=-1) + 1e9 * np.eye(32)
+    assert distance.min() > 0.5 * np.linalg.norm(flat, axis=1).mean()
+
+
+def test_images_and_channels_are_uncorrelated():
+    """An engine that swaps or repeats images or channels is noticed."""
     planes = synthetic_images("alike", (16, 3, 64, 64)).reshape(48, -1)
     correlation = np.corrcoef(planes)
     np.fill_diagonal(correlation, 0)

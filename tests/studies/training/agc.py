@@ -2,10 +2,10 @@
 
 The gradient G_i of unit i of a layer, one row of its weight W, becomes
 
-    clip * |W_i|* / |G_i| * G_i    where |G_i| / |W_i|* > clip,    |W_i|* = max(|W_i|, floor),
+    clip * max(|W_i|, MIN_NORM) / |G_i| * G_i    if |G_i| is larger than clip * max(|W_i|, MIN_NORM)
 
-and stays as it is elsewhere; norms are Frobenius norms of the unit. What has no rows (biases, gains, scalars) is one
-unit. The floor lets weights that start at zero move at all.
+and is unchanged otherwise. Norms are Frobenius norms. A parameter without rows (bias, gain, scalar) is one unit.
+MIN_NORM lets weights that start at zero change.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from collections.abc import Iterable
 
 import torch
 
-FLOOR = 1e-3
-SMALLEST = 1e-6  # of a gradient's norm, against a division by zero
+MIN_NORM = 1e-3
+SMALLEST = 1e-6  # avoids a division by zero
 
 
-def clip_gradients(parameters: Iterable[torch.Tensor], clip: float, floor: float = FLOOR) -> None:
-    """Clip the gradients of ``parameters`` in place; leave the classifier's out, as the paper says."""
+def clip_gradients(parameters: Iterable[torch.Tensor], clip: float) -> None:
+    """Clip the gradients of ``parameters`` in place; the paper leaves out those of the classifier."""
     for parameter in parameters:
         if parameter.grad is None:
             continue
-        greatest = clip * unit_norms(parameter.detach()).clamp(min=floor)
+        largest = clip * unit_norms(parameter.detach()).clamp(min=MIN_NORM)
         norms = unit_norms(parameter.grad)
-        parameter.grad.mul_(torch.where(norms > greatest, greatest / norms.clamp(min=SMALLEST), 1.0))
+        parameter.grad.mul_(torch.where(norms > largest, largest / norms.clamp(min=SMALLEST), 1.0))
 
 
 def unit_norms(values: torch.Tensor) -> torch.Tensor:
-    """Norm of each unit, in a shape that broadcasts against ``values``.
+    """Return the norm of each unit, in a shape that broadcasts against ``values``.
 
     The units of a linear layer (out, in) or a convolution (out, in, height, width) are its outputs.
     """

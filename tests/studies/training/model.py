@@ -1,4 +1,4 @@
-"""A row of our table of variants as timm's network: the same names, trainable."""
+"""A row of the variant table as a timm network with the same parameter names."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from fixtures.nfnet.variants import Architecture, EfficientChannel, SqueezeExcit
 
 
 def timm_network(row: Variant) -> NormFreeNet:
-    """The row's architecture built by timm, freshly initialised."""
+    """Return the network of a row, freshly initialised."""
     return NormFreeNet(timm_config(row.architecture), num_classes=row.classes)
 
 
 def timm_config(arch: Architecture) -> NfCfg:
-    """The architecture in timm's words."""
+    """Return the architecture as a timm configuration."""
     attention, settings = _attention(arch.attention)
     return NfCfg(
         depths=arch.depths,

@@ -1,10 +1,10 @@
-"""Train the network in the box on handwritten digits and write it with its held-out images.
+"""Train the bundled network on handwritten digits and write it with its held-out images.
 
     python tests/studies/training/train.py              # minutes on one core; writes into fixtures/assets
-    python tests/studies/training/train.py --steps 3    # only look: prints the losses of three steps, writes nothing
+    python tests/studies/training/train.py --steps 3    # prints the losses of three steps, writes nothing
 
 Needs torch, timm, scikit-learn and safetensors. Everything is seeded: the same versions on the same kind of processor
-give the same weights. Nothing is chosen by the held-out images: they are looked at once, after the last step.
+give the same weights. The held-out images are used once, after the last step, and choose nothing.
 """
 
 from __future__ import annotations
@@ -26,19 +26,17 @@ import torch
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 
-ROOT = Path(__file__).parents[3]
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from agc import clip_gradients  # noqa: E402
-from model import timm_network  # noqa: E402
-
-from fixtures.accuracy.digits import HELD_OUT, VARIANT, WEIGHTS, as_input  # noqa: E402
-from fixtures.nfnet.variants import variant  # noqa: E402
+from fixtures.accuracy.digits import HELD_OUT, VARIANT, WEIGHTS, as_input
+from fixtures.nfnet.variants import variant
+from tests.studies.training.agc import clip_gradients
+from tests.studies.training.model import timm_network
 
 EVERY = 5  # every fifth image is held out
 WHITE = 16  # the set's brightest value
-# Not clipped: the classifier, as the paper says; and the skip-init gains. These start at zero, where clipping lets them
-# move by no more than rate * clip * floor = 2e-6 a step: over this short training no residual branch would open.
+# Not clipped: the classifier, as in the paper, and the skip-init gains. These start at zero, where clipping limits a
+# step to rate * clip * MIN_NORM = 2e-6: no residual branch would open over this short training.
 UNCLIPPED = ("head.fc.weight", "head.fc.bias", "skipinit_gain")
 
 
@@ -54,7 +52,7 @@ class Recipe:
     weight_decay: float = 5e-4  # of weights; biases and gains have none
     clip: float = 0.02  # of adaptive gradient clipping
     smoothing: float = 0.1  # of labels
-    average: float = 0.99  # kept a step by the moving average of the weights
+    average: float = 0.99  # decay of the moving average of the weights
     warm_up: int = 3  # epochs
     degrees: float = 12.0  # largest rotation
     shift: float = 0.08  # largest shift, of the image's width
@@ -70,7 +68,7 @@ class Split:
 
 
 def data() -> Split:
-    """scikit-learn's digits, every fifth held out."""
+    """Return scikit-learn's digits, every fifth held out."""
     found = load_digits()
     images = np.round(found.images * (255 / WHITE)).astype(np.uint8)
     held = np.arange(len(images)) % EVERY == 0
@@ -78,13 +76,13 @@ def data() -> Split:
 
 
 class Training:
-    """A network on its way, one step at a time."""
+    """A network in training."""
 
     def __init__(self, recipe: Recipe, images: np.ndarray, labels: np.ndarray) -> None:
         torch.manual_seed(recipe.seed)
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False
-        torch.set_num_threads(1)  # sums do not depend on the number of cores; layers so small gain little from more
+        torch.set_num_threads(1)  # the order of sums does not depend on the number of cores
         self.recipe = recipe
         self.images, self.labels = torch.from_numpy(as_input(images)), torch.from_numpy(labels)
         self.steps_an_epoch = len(labels) // recipe.batch
@@ -102,7 +100,7 @@ class Training:
         )
 
     def steps(self) -> Iterator[float]:
-        """Train; yields the loss of every step."""
+        """Train and yield the loss of every step."""
         total = self.steps_an_epoch * self.recipe.epochs
         for step in range(total):
             if step % self.steps_an_epoch == 0:
@@ -115,7 +113,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        logits = self.model(moved(images, self.recipe))
+        logits = self.model(augment(images, self.recipe))
         loss = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=self.recipe.smoothing)
         loss.backward()
         clip_gradients(self.clipped, self.recipe.clip)
@@ -132,8 +130,8 @@ class Training:
         return self.recipe.learning_rate * share
 
 
-def moved(images: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-    """Each image turned, shifted and zoomed a little, at random."""
+def augment(images: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    """Return each image with a small random rotation, shift and zoom."""
     count = len(images)
     angle = (torch.rand(count) * 2 - 1) * math.radians(recipe.degrees)
     scale = 1 + (torch.rand(count) * 2 - 1) * recipe.zoom
@@ -145,13 +143,13 @@ def moved(images: torch.Tensor, recipe: Recipe) -> torch.Tensor:
 
 
 def correct(model: torch.nn.Module, images: np.ndarray, labels: np.ndarray) -> int:
-    """How many images the network names rightly."""
+    """Return how many images the network classifies correctly."""
     with torch.inference_mode():
         return int((model(torch.from_numpy(as_input(images))).argmax(1).numpy() == labels).sum())
 
 
 def write(training: Training, split: Split) -> None:
-    """The averaged weights with where they come from, and the held-out images."""
+    """Write the averaged weights with their provenance, and the held-out images."""
     images, labels = split.held_out
     facts = {
         "variant": VARIANT,
@@ -164,15 +162,15 @@ def write(training: Training, split: Split) -> None:
     tensors = {name: value.contiguous() for name, value in training.average.state_dict().items()}
     save_file(tensors, WEIGHTS, metadata=facts)
     np.savez_compressed(HELD_OUT, images=images, labels=labels.astype(np.uint8))
-    print(f"held out: {facts['correct']} of {facts['images']} right; wrote {WEIGHTS.name} and {HELD_OUT.name}")
+    print(f"held out: {facts['correct']} of {facts['images']} correct; wrote {WEIGHTS.name} and {HELD_OUT.name}")
 
 
-def main(words: list[str]) -> int:
-    """Train and write, or look at a few steps."""
+def main(arguments: list[str]) -> int:
+    """Train and write, or print the losses of a few steps."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--steps", type=int, help="stop after so many and write nothing")
     parser.add_argument("--seed", type=int, default=Recipe.seed)
-    chosen = parser.parse_args(words)
+    chosen = parser.parse_args(arguments)
     split = data()
     training = Training(Recipe(seed=chosen.seed), *split.train)
     begun, losses = time.monotonic(), []
@@ -185,7 +183,7 @@ def main(words: list[str]) -> int:
             mean, losses = sum(losses) / len(losses), []
             epoch = number // training.steps_an_epoch
             print(f"epoch {epoch:3}  loss {mean:.4f}  {time.monotonic() - begun:.0f} s", flush=True)
-    print(f"training images: {correct(training.average, *split.train)} of {len(split.train[1])} right")
+    print(f"training images: {correct(training.average, *split.train)} of {len(split.train[1])} correct")
     write(training, split)
     return 0
 
