@@ -99,6 +99,8 @@ def test_program_computes_in_the_requested_precision(prepare, name, kind):
     first, count = program.facts["instruction_types"].split(", ")[0].split()
     assert first == kind
     assert int(count) > 100
+    assert min(program.costs.parse_seconds, program.costs.compile_seconds) > 0
+    assert (program.costs.quantize_seconds is None) == (name == "fp32")
     if name != "fp32":
         exact = run(prepare())
         assert np.linalg.norm(run(program) - exact) / np.linalg.norm(exact) > precision(name).unit_roundoff
