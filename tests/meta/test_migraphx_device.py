@@ -3,6 +3,7 @@
 import gc
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,16 +32,7 @@ class DeviceApi:
         self.synchronised += 1
 
 
-class VectorShape:
-    """Two fp32 numbers."""
-
-    def type_string(self):
-        """As MIGraphX spells it."""
-        return "float_type"
-
-    def lens(self):
-        """One dimension."""
-        return [2]
+VECTOR = SimpleNamespace(type_string=lambda: "float_type", lens=lambda: [2])
 
 
 class DoublingProgram:
@@ -50,11 +42,11 @@ class DoublingProgram:
 
     def get_parameter_shapes(self):
         """Of a program compiled with offload_copy=False."""
-        return {"inputs": VectorShape(), "main:#output_0": VectorShape()}
+        return {"inputs": VECTOR, "main:#output_0": VECTOR}
 
     def get_output_shapes(self):
         """One output."""
-        return [VectorShape()]
+        return [VECTOR]
 
     def run(self, parameters):
         """Write to the output buffer."""

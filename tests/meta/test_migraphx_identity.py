@@ -11,24 +11,14 @@ from tests.meta.caching_engine import compile_request
 NODE = "sys/class/kfd/kfd/topology/nodes/1/properties"
 PROPERTIES = "gfx_target_version 90402\nvendor_id 4098\ndevice_id 29857\nsimd_count 1216\nnum_xcc 8\n"
 BINDING = "libmigraphx_c.so.3"
-FILES = (
-    BINDING,
-    "libMIOpen.so.1",
-    "libamd_comgr.so.3",
-    "libdnnl.so.3",
-    "libother.so",
-    "migraphx.txt",
-    "migraphx/lib/libmigraphx.so.2",
-    "migraphx/lib/libmigraphx_ref.so.2",
-    "migraphx/lib/libmigraphx_gpu.so.2",
-    "migraphx/lib/libmigraphx_device.so.2",
-)
+OWN = [f"migraphx/lib/libmigraphx{name}.so.2" for name in ("", "_ref", "_gpu", "_device")]
+OTHERS = ["libMIOpen.so.1", "libamd_comgr.so.3", "libdnnl.so.3", "libother.so", "migraphx.txt"]
 
 
 @pytest.fixture
 def installation(tmp_path):
     """MIGraphX as Debian installs it, with a link to a library."""
-    for name in FILES:
+    for name in (BINDING, *OWN, *OTHERS):
         path = tmp_path / "lib" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
@@ -40,11 +30,7 @@ def installation(tmp_path):
 @pytest.fixture
 def machine(tmp_path):
     """Files of a kernel with one GPU."""
-    texts = {
-        NODE: PROPERTIES,
-        "sys/module/amdgpu/version": "6.8.5\n",
-        "opt/rocm/.info/version": "6.4.0-1\n",
-    }
+    texts = {NODE: PROPERTIES, "sys/module/amdgpu/version": "6.8.5\n", "opt/rocm/.info/version": "6.4.0-1\n"}
     for name, text in texts.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True)
@@ -101,12 +87,8 @@ def test_gpu_counts_for_the_gpu_target_only(machine):
     of_processor = surroundings("ref", machine, {})
     assert of_processor["processor"]
     assert of_processor["libc"]
-    assert facts == {
-        **of_processor,
-        "gpus": "gfx942 4098 29857 1216 ? 8 ? ?",
-        "driver": "6.8.5",
-        "rocm": "6.4.0-1",
-    }
+    of_gpu = {"gpus": "gfx942 4098 29857 1216 ? 8 ? ?", "driver": "6.8.5", "rocm": "6.4.0-1"}
+    assert facts == of_processor | of_gpu
     (machine / NODE).write_text(PROPERTIES.replace("90402", "90500"))
     assert surroundings("gpu", machine, {})["gpus"].startswith("gfx950 ")
 
@@ -136,9 +118,8 @@ def test_identity_of_an_installed_migraphx_is_stable(ref_engine, tmp_path, monke
     """A compilation does not change it, a variable of MIGraphX does."""
     request = compile_request(ref_engine, tmp_path)
     before = ref_engine.identity(request.options)
-    assert {"libmigraphx_c", "libmigraphx", "libmigraphx_ref"} <= {
-        name.split(".")[0] for name in files_in(before["libraries"])
-    }
+    names = {name.split(".")[0] for name in files_in(before["libraries"])}
+    assert {"libmigraphx_c", "libmigraphx", "libmigraphx_ref"} <= names
     assert (before["engine"], before["version"]) == ("migraphx:ref", ref_engine.version)
     request.compile().close()
     assert ref_engine.identity(request.options) == before

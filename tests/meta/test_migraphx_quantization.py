@@ -85,30 +85,22 @@ def test_unusable_calibration_never_reaches_migraphx(prepare, precision, calibra
     assert "[2, 4, 3, 3]" in caught.value.hint
 
 
-def ignored(quantize):
-    """A quantisation that ignores its calibration."""
-    return lambda program, target, _: quantize(program, target)
-
-
-def mistaken(quantize):
-    """One that reads other images than those given."""
-    return lambda program, target, _: quantize(program, target, [{"x": IMAGES * np.float32(3)}])
-
-
-def idle(_):
-    """One that does nothing."""
-    return lambda *_: None
+# Quantisations that ignore their calibration, read other images, or do nothing, by what is detected.
+FAULTS = {
+    "all 2 scales": lambda quantize, program, target: quantize(program, target),
+    "input's scale is": lambda quantize, program, target: quantize(program, target, [{"x": IMAGES * np.float32(3)}]),
+    "only 0 tensors": lambda *_: None,
+}
 
 
 @real
 @calibrated
-@pytest.mark.parametrize(
-    ("fault", "message"), [(ignored, "all 2 scales"), (mistaken, "input's scale is"), (idle, "only 0 tensors")]
-)
-def test_unused_calibration_is_detected_from_the_scales(ref_engine, prepare, monkeypatch, precision, fault, message):
+@pytest.mark.parametrize("message", FAULTS)
+def test_unused_calibration_is_detected_from_the_scales(ref_engine, prepare, monkeypatch, precision, message):
     """The quantised program prints them."""
-    function = f"quantize_{precision}"
-    monkeypatch.setattr(ref_engine._api, function, fault(getattr(ref_engine._api, function)), raising=False)
+    api, function = ref_engine._api, f"quantize_{precision}"
+    quantize = getattr(api, function)
+    monkeypatch.setattr(api, function, lambda *given: FAULTS[message](quantize, *given[:2]), raising=False)
     with pytest.raises(RequestNotHonouredError, match=message):
         prepare(precision, [IMAGES])
 

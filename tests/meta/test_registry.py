@@ -1,9 +1,6 @@
 """The table of engines: names, static facts, and status without loading anything."""
 
-import subprocess
-import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 
@@ -22,29 +19,8 @@ from fixtures.engines.registry import (
 from fixtures.errors import EngineUnavailable, UsageError
 from fixtures.nfnet.variants import BY_NAME
 
-UNKNOWN_NAMES = [
-    "",
-    ":",
-    "cpu",
-    "onnxruntime",
-    "migraphx",
-    "migraphx:",
-    ":cpu",
-    "onnxruntime:cpu:x",
-    "ONNXRUNTIME:cpu",
-    "onnxruntime: cpu",
-    " onnxruntime:cpu",
-    "migraphx:ref\n",
-    "migraphx:../x",
-    "openvino:cpu",
-    "all",
-    "onnxruntime:nosuch",
-    "onnxruntime:cpuexecutionprovider",
-    "migraphx:nosuch",
-]
 
-
-@pytest.mark.parametrize("name", UNKNOWN_NAMES)
+@pytest.mark.parametrize("name", ["", "onnxruntime", "onnxruntime:nosuch", "ONNXRUNTIME:cpu", "migraphx:ref\n"])
 @pytest.mark.parametrize("action", [engine_info, engine_status, open_engine])
 def test_unknown_name_is_usage_error_that_lists_the_choices(action, name):
     """The name is shown as it was given."""
@@ -61,15 +37,10 @@ def test_status_is_usable_or_has_reason_and_hint(name, location):
     status = engine_status(name, location)
     assert status.name == name
     assert status.usable or (status.missing and status.hint)
-    assert status.usable == (status.missing is None)
     assert "\n" not in f"{status.missing}{status.hint}{status.detail}"
-
-
-def test_reference_is_usable_and_names_its_build():
-    """ONNX Runtime is one of the requirements."""
-    status = engine_status(REFERENCE)
-    assert status.usable
-    assert status.detail
+    if name == REFERENCE:  # one of the requirements
+        assert status.usable
+        assert status.detail
 
 
 @pytest.mark.parametrize("name", BEST_FIRST)
@@ -122,7 +93,7 @@ def test_default_image_size_is_small_on_a_slow_engine(engine, variant, pixels):
     assert size == (pixels, pixels)
 
 
-def test_status_of_all_engines_loads_no_runtime():
+def test_status_of_all_engines_loads_no_runtime(runner):
     """Collection stays fast and safe: nothing is imported, no library is opened."""
     script = """
         import sys
@@ -135,11 +106,5 @@ def test_status_of_all_engines_loads_no_runtime():
         assert not opened, opened
         print("done")
     """
-    ran = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        cwd=Path(__file__).parents[2],
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    assert (ran.returncode, ran.stdout) == (0, "done\n"), ran.stderr
+    done = runner.python("-c", textwrap.dedent(script))
+    assert (done.code, done.out) == (0, "done\n"), done.err
