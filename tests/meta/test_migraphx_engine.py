@@ -17,16 +17,15 @@ from fixtures.nfnet import writer
 from fixtures.nfnet.store import built_model
 from fixtures.onnx_weights import data_path
 from fixtures.precisions import Rounding, precision
-from fixtures.records import Case, EngineOptions, ModelSpec
+from fixtures.records import Case, EngineOptions
 from fixtures.reference.arithmetic import arithmetic
 from fixtures.reference.evaluator import GraphEvaluator
 from fixtures.run.compare import compare
 from fixtures.run.context import RunContext
+from tests.meta.caching_engine import SHAPE, SPEC
 from tests.meta.tiny_models import saved
 
 real = pytest.mark.migraphx
-SPEC = ModelSpec("test_nfnet", None, (32, 32), 3)
-SHAPE = (1, 3, 32, 32)
 IMAGES = synthetic_images("migraphx", SHAPE)
 
 MODULE = '''"""MIGraphX's C library with the names of the real Python module."""

@@ -325,9 +325,8 @@ def test_program_above_the_limit_is_not_cached(request_, tmp_path):
 
 def test_least_recently_used_program_is_evicted(models, tmp_path):
     """Loading counts as use."""
-    requests = [
-        compile_request(CachingEngine(), models, options=EngineOptions(threads=threads)) for threads in (1, 2, 3)
-    ]
+    options = [EngineOptions(threads=threads) for threads in (1, 2, 3)]
+    requests = [compile_request(CachingEngine(), models, options=row) for row in options]
     entries = [ProgramCache(tmp_path).entry(request.facts()) for request in requests]
     for age, (request, entry) in enumerate(zip(requests[:2], entries, strict=False), 1):
         source_of(request, tmp_path)

@@ -6,9 +6,6 @@ from importlib import util
 
 import pytest
 
-from fixtures.engines.registry import engine_status
-from fixtures.errors import EngineUnavailable
-from fixtures.plugin.failures import unavailable
 from fixtures.plugin.results import PROGRAM_SOURCES, Results
 from fixtures.plugin.terminal import program_lines
 from fixtures.programs.program_cache import COMPILED, LOADED, NOT_CACHED
@@ -47,12 +44,10 @@ def without_programs(tmp_path, runner):
 
 
 @pytest.fixture
-def migraphx(pytestconfig):
+def migraphx(request):
     """Options that name the installed MIGraphX."""
-    place = pytestconfig.option.migraphx
-    status = engine_status("migraphx:ref", place)
-    if not status.usable:
-        unavailable(pytestconfig, status.name, EngineUnavailable(status.missing, where=status.name, hint=status.hint))
+    request.getfixturevalue("ref_engine")
+    place = request.config.option.migraphx
     return ("--migraphx", place) if place else ()
 
 
@@ -107,12 +102,8 @@ def test_summary_counts_programs_and_names_those_not_cached():
 def test_second_run_loads_programs_of_migraphx(runner, without_programs, migraphx):
     """Another environment variable compiles, and so does the option."""
     arguments = (*REF, *migraphx, "--batch", "1", AGREEMENT, without_programs)
-    runs = [
-        runner.pytest(*arguments),
-        runner.pytest(*arguments),
-        runner.pytest(*arguments, env={"MIGRAPHX_TRACE_EVAL": "0"}),
-        runner.pytest(*arguments, "--no-program-cache"),
-    ]
+    runs = [runner.pytest(*arguments, env=env) for env in ({}, {}, {"MIGRAPHX_TRACE_EVAL": "0"})]
+    runs.append(runner.pytest(*arguments, "--no-program-cache"))
     assert [done.code for done in runs] == [0] * 4, [done.text for done in runs]
     assert list(map(counts, runs)) == [[(0, 1)], [(1, 1)], [(0, 1)], []]
 

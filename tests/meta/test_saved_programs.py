@@ -10,10 +10,9 @@ from fixtures.nfnet import writer
 from fixtures.nfnet.store import built_model
 from fixtures.onnx_weights import data_path
 from fixtures.precisions import precision
-from fixtures.records import EngineOptions, ModelSpec
+from fixtures.records import EngineOptions
+from tests.meta.caching_engine import SHAPE, SPEC
 
-SPEC = ModelSpec("test_nfnet", None, (32, 32), 3)
-SHAPE = (1, 3, 32, 32)
 OPTIONS = EngineOptions()
 
 
