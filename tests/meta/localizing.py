@@ -5,7 +5,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from fixtures.localize.search import localize
+from fixtures.localize.search import Localizer
 from fixtures.reference.arithmetic import arithmetic
 from fixtures.reference.evaluator import GraphEvaluator
 
@@ -19,10 +19,9 @@ def run(path, images):
     return dict(zip(names, session.run(names, {given.name: images.astype(dtype)}), strict=True))
 
 
-def located(path, images, scratch, *, engine=run, correct=None, precision="fp32", **options):
-    """Localise what ``engine`` computes from ``path``; ``correct`` is the file without fault."""
-    evaluator, row = GraphEvaluator(correct or path), arithmetic(precision)
-    return localize(engine, path, evaluator, images, row, case_id="planted", scratch=scratch, **options)
+def localizer(path, images, scratch, *, engine=run, correct=None, precision="fp32", **options):
+    """Make a localizer of what ``engine`` computes from ``path``; ``correct`` is the file without fault."""
+    return Localizer(engine, path, GraphEvaluator(correct or path), images, arithmetic(precision), scratch, **options)
 
 
 def saved(path, nodes, shapes, weights, integers=None, opsets=(("", 17),)):

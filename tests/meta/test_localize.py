@@ -14,12 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fixtures.engines.onnxruntime.engine import OnnxRuntimeProgram
 from fixtures.localize.blocks import read_data_flow, split_into_blocks
-from fixtures.localize.bug_report import README, SCRIPT
+from fixtures.localize.bug_report import README, SCRIPT, write_bug_report
 from fixtures.localize.search import DISAPPEARED, TIMED_OUT
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.run import localize as run_localize
 from fixtures.run.localize import RUN_ALONE, localize_case
-from tests.meta.localizing import located, run
+from tests.meta.localizing import localizer, run
 
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
 BLOCK, NODE = "stages.1.0", "stages.1.0.conv2"
@@ -102,7 +102,7 @@ def input_in_fp16(model, node):
 def middle_layers(model, operator="Conv"):
     """Map each block to the middle one of its layers of a kind."""
     blocks = {
-        block.output: [group.name for group in block.groups if operator in group.operators] for block in split(model)
+        block.name: [group.name for group in block.groups if operator in group.operators] for block in split(model)
     }
     return {block: names[len(names) // 2] for block, names in blocks.items() if names}
 
@@ -114,9 +114,9 @@ def split(model):
 
 @pytest.fixture
 def planted(context, tmp_path):
-    """Localise a fault that is planted into a node of a model, or nothing."""
+    """Make a localizer of a model with a fault planted into a node, or none."""
 
-    def found(fault=None, node=NODE, spec=SPEC, precision="fp32", **options):
+    def plant(fault=None, node=NODE, spec=SPEC, precision="fp32", **options):
         correct, path = context.model_store.onnx_file(spec).path, context.model_store.onnx_file(spec, precision).path
         if fault:
             model = onnx.load(path)
@@ -124,9 +124,9 @@ def planted(context, tmp_path):
             path = tmp_path / "faulty.onnx"
             onnx.save(model, path)
         images = context.model_store.images(spec, 2)
-        return located(path, images, tmp_path / "scratch", correct=correct, precision=precision, **options)
+        return localizer(path, images, tmp_path / "scratch", correct=correct, precision=precision, **options)
 
-    return found
+    return plant
 
 
 SLOW = pytest.mark.slow
@@ -147,7 +147,7 @@ SLOW = pytest.mark.slow
 def test_fault_in_a_convolution_of_any_block_is_located(context, planted, fault, precision):
     """In block and node."""
     for block, node in middle_layers(context.model_store.onnx_file(SPEC).path).items():
-        found = planted(fault, node, precision=precision)
+        found = planted(fault, node, precision=precision).localize()
         assert (found.first_block, found.first_node, found.first_wrong.kind) == (block, node, "Conv"), found.table()
 
 
@@ -157,7 +157,7 @@ def test_fault_in_a_dense_layer_of_any_block_is_located(context, planted, fault,
     layers = middle_layers(context.model_store.onnx_file(SPEC).path, "Gemm")
     assert list(layers.items())[::4] == [("stages.0.0", "stages.0.0.attn_last.fc2"), ("logits", "head.fc")]
     for block, node in layers.items():
-        found = planted(fault, node, precision=precision)
+        found = planted(fault, node, precision=precision).localize()
         assert (found.first_block, found.first_node, found.first_wrong.kind) == (block, node, "Gemm"), found.table()
 
 
@@ -167,7 +167,7 @@ def test_fault_in_any_block_of_dm_nfnet_f0_is_located(context, planted, fault):
     """In fp16: the network and precision of the suite's first case."""
     spec = ModelSpec("dm_nfnet_f0", None, (64, 64))
     for block, node in middle_layers(context.model_store.onnx_file(spec).path).items():
-        found = planted(fault, node, spec, "fp16")
+        found = planted(fault, node, spec, "fp16").localize()
         assert (found.first_block, found.first_node) == (block, node), found.summary
 
 
@@ -184,7 +184,7 @@ def test_clean_engine_has_no_wrong_block_or_node(context, precision, level):
 
 def test_nan_where_the_reference_is_finite_is_wrong(planted):
     """Its error is infinite."""
-    found = planted(bias_nan)
+    found = planted(bias_nan).localize()
     assert (found.first_block, found.first_node, found.worst.ratio) == (BLOCK, NODE, np.inf)
 
 
@@ -210,7 +210,7 @@ def test_failing_images_are_compared(context, spoiled):
     assert localize_case(case, context).clean
     found = localize_case(case, context, failing=(3,))
     assert found.first_block == "stem.conv1", found.table()
-    assert "compared: image 3 of a batch of 4\n" in (Path(found.report) / README).read_text()
+    assert "compared: images [3] of a batch of 4\n" in (Path(found.report) / README).read_text()
     assert {len(batch) for batch in spoiled} == {4}
 
 
@@ -222,7 +222,7 @@ def test_failing_images_of_a_large_batch_run_alone_with_a_note(context, spoiled,
     assert localize_case(case, context, images, failing=(2, 3)).clean
     images[2].flat[0] = 7
     found = localize_case(case, context, images, failing=(2, 3))
-    note = RUN_ALONE.format(images="images 2, 3", count=4)
+    note = RUN_ALONE.format(images="images [2, 3]")
     assert (found.first_block, found.notes) == ("stem.conv1", (note,)), found.table()
     assert note in (Path(found.report) / README).read_text()
     assert all(np.array_equal(batch[1:], images[3:]) for batch in spoiled)
@@ -231,13 +231,12 @@ def test_failing_images_of_a_large_batch_run_alone_with_a_note(context, spoiled,
 
 def test_bug_report_reproduces_the_error_with_onnxruntime_alone(planted, tmp_path):
     """The script prints the recorded error, and the same one from the extracted node."""
-    found = planted(bias_lost, report=tmp_path / "report", facts={"precision": "fp32"})
-    lines = reproduced(found)
+    found, lines = reported(planted(bias_lost), tmp_path / "report", {"precision": "fp32"})
     recorded, again = (float(line.split("relative error ")[1].split()[0]) for line in lines[:2])
     assert recorded > 1e-4
     assert again == pytest.approx(recorded, rel=1e-3)
     assert len(lines) == 3
-    assert found.first_wrong.name in (Path(found.report) / README).read_text()
+    assert found.first_wrong.name in (tmp_path / "report" / README).read_text()
 
 
 @pytest.mark.parametrize(
@@ -249,23 +248,24 @@ def test_bug_report_reproduces_the_error_with_onnxruntime_alone(planted, tmp_pat
 )
 def test_bug_report_compiles_with_the_options_of_the_engine(planted, tmp_path, facts, calls, precision):
     """A stand-in for MIGraphX's module prints its calls; precisions that need calibration run in fp32."""
-    found = planted(bias_lost, report=tmp_path / "report", facts=facts)
-    (Path(found.report) / "migraphx.py").write_text(MIGRAPHX)
-    *printed, last = reproduced(found)[2:]
+    _, (_, _, *printed, last) = reported(planted(bias_lost), tmp_path / "report", facts, {"migraphx.py": MIGRAPHX})
     assert printed == calls
     assert last.startswith(f"migraphx at {precision} ")
 
 
-def reproduced(found):
-    """Lines that the script of a bug report prints."""
-    words = [sys.executable, SCRIPT]
-    done = subprocess.run(words, cwd=found.report, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()
+def reported(search, folder, facts, files=None):
+    """Write a bug report; return what was found, and the lines that its script prints beside ``files``."""
+    found = search.localize()
+    write_bug_report(folder, found, search, facts)
+    for name, text in (files or {}).items():
+        (folder / name).write_text(text)
+    done = subprocess.run([sys.executable, SCRIPT], cwd=folder, capture_output=True, text=True, check=True)
+    return found, done.stdout.splitlines()
 
 
 def test_deadline_ends_the_search_with_a_note(planted):
     """What was not compared is not clean."""
-    found = planted(seconds=0)
+    found = planted(seconds=0).localize()
     assert (found.notes, found.unchecked, found.clean) == ((TIMED_OUT,), 10, False)
 
 
@@ -279,7 +279,7 @@ def test_fault_that_disappears_when_exposed_is_located_in_its_block_only(context
         return results
 
     file = context.model_store.onnx_file(SPEC).path
-    found = located(file, context.model_store.images(SPEC, 1), tmp_path, engine=fused)
+    found = localizer(file, context.model_store.images(SPEC, 1), tmp_path, engine=fused).localize()
     assert (found.first_block, found.first_node, found.notes) == (BLOCK, None, (DISAPPEARED,))
 
 
@@ -290,9 +290,9 @@ def test_block_that_the_engine_does_not_expose_is_hidden(context, tmp_path):
         return {name: array for name, array in run(path, images).items() if name != BLOCK}
 
     file = context.model_store.onnx_file(SPEC).path
-    found = located(file, context.model_store.images(SPEC, 1), tmp_path, engine=incomplete, deep=False)
+    found = localizer(file, context.model_store.images(SPEC, 1), tmp_path, engine=incomplete).localize(deep=False)
     assert (found.first_block, found.unchecked, found.clean) == (None, 0, False)
-    assert {*(row.name for row in found.blocks), *found.hidden} == {block.output for block in split(file)}
+    assert {*(row.name for row in found.blocks), *found.hidden} == {block.name for block in split(file)}
     assert found.hidden == ("stages.2.0",)
     assert found.hidden[0] in found.summary
 
@@ -300,5 +300,5 @@ def test_block_that_the_engine_does_not_expose_is_hidden(context, tmp_path):
 def test_nodes_of_a_clean_engine_are_compared_only_if_deep(context, tmp_path):
     """All its blocks are."""
     file = context.model_store.onnx_file(SPEC).path
-    found = located(file, context.model_store.images(SPEC, 1), tmp_path, deep=False)
+    found = localizer(file, context.model_store.images(SPEC, 1), tmp_path).localize(deep=False)
     assert (found.clean, len(found.blocks), found.nodes) == (True, 10, ())

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from fixtures.localize.blocks import read_data_flow, split_into_blocks
 from fixtures.localize.records import HIDDEN, NO_WRONG_BLOCK, NOTHING_COMPARED
 from fixtures.records import ModelSpec
-from tests.meta.localizing import located, run, saved
+from tests.meta.localizing import localizer, run, saved
 
 node = helper.make_node
 
@@ -16,18 +16,18 @@ node = helper.make_node
 def groups(path, batch=0):
     """Groups of a model: name, operators, inputs, outputs."""
     flow = read_data_flow(path, batch)
-    return [(group.name, "+".join(group.operators), group.inputs, group.outputs) for group in flow.groups]
+    return [(group.name, "+".join(group.operators), group.inputs, group.compared) for group in flow.groups]
 
 
 def test_blocks_of_an_nfnet_are_its_layers_and_residual_blocks(context):
     """Named by their output; both operands of each sum are compared."""
     path = context.model_store.onnx_file(ModelSpec("test_nfnet", None, (64, 64))).path
     blocks = split_into_blocks(read_data_flow(path))
-    names = [block.output for block in blocks]
+    names = [block.name for block in blocks]
     assert names[:5] == ["stem.conv1", "stem.conv2", "stem.conv3", "stem.conv4", "stages.0.0"]
     assert names[-2:] == ["final_conv", "logits"]
     assert blocks[4].compared == ("stages.0.0.downsample.conv", "stages.0.0.attn_last", "stages.0.0")
-    assert [block.input for block in blocks[1:]] == names[:-1]
+    assert [block.inputs for block in blocks[1:]] == [(name,) for name in names[:-1]]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -38,7 +38,7 @@ def test_tail_without_weights_belongs_to_the_block_before(tmp_path, count):
     nodes += [node("Relu", [names[-1]], ["relu"]), node("Softmax", ["relu"], ["y"], axis=1)]
     flow = read_data_flow(saved(tmp_path / "tail.onnx", nodes, ([1, 2, 4, 4], [1, 2, 4, 4]), {"w": (2, 2, 1, 1)}))
     blocks = split_into_blocks(flow)
-    assert [block.output for block in blocks] == [*names[:-1], "y"]
+    assert [block.name for block in blocks] == [*names[:-1], "y"]
     assert tuple(group for block in blocks for group in block.groups) == flow.groups
 
 
@@ -147,7 +147,9 @@ def test_outputs_without_a_batch_axis_are_not_compared(tmp_path, shape, second):
     model = onnx.load(path)
     model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, shape))
     onnx.save(model, path)
-    found = located(path, np.random.default_rng(0).standard_normal((3, 3), np.float32), tmp_path / "scratch")
+    found = localizer(
+        path, np.random.default_rng(0).standard_normal((3, 3), np.float32), tmp_path / "scratch"
+    ).localize()
     assert (found.clean, [row.name for row in found.blocks]) == (True, ["y"])
 
 
@@ -168,7 +170,7 @@ def test_sequential_float32_mean_is_no_fault(tmp_path, mean):
             outputs = {"m": means, "y": means @ np.ones((3, 3), np.float32)}
             return {name: array.reshape(2, 3, 1, 1) for name, array in outputs.items()}
 
-        return located(path, images, tmp_path / "scratch", engine=engine)
+        return localizer(path, images, tmp_path / "scratch", engine=engine).localize()
 
     assert found(1).clean
     assert found(1.001).first_node == "m"
@@ -247,7 +249,7 @@ def test_nodes_that_cannot_be_compared_are_hidden(tmp_path, nodes, blocks, hidde
     path = saved(tmp_path / "model.onnx", nodes, (["n", 3], ["n", 3]), {"w": (3, 3), "step": ()}, opsets=opsets)
     assert read_data_flow(path, 2).hidden == hidden
     images = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
-    found = located(path, images, tmp_path / "scratch", engine=run)
+    found = localizer(path, images, tmp_path / "scratch", engine=run).localize()
     assert (len(found.blocks), found.first_block, found.unchecked, found.hidden) == (blocks, None, 0, hidden)
     assert found.clean == (not hidden)
     assert (f"; {', '.join(hidden)} {HIDDEN}" in found.summary) == bool(hidden)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fixtures.localize.search import localize
+from fixtures.localize.search import Localizer
 from fixtures.records import ModelSpec
 from fixtures.reference.arithmetic import arithmetic
 from fixtures.reference.evaluator import GraphEvaluator
@@ -34,10 +34,10 @@ def localise(context, tmp_path):
             change(results)
             return results
 
-        evaluator = CountingEvaluator(file)
-        options |= {"case_id": "cached", "scratch": tmp_path / "scratch", "cache": tmp_path}
-        images = context.model_store.images(SPEC, 1)
-        return localize(changed, file, evaluator, images, arithmetic(precision), **options), evaluator.count
+        evaluator, images = CountingEvaluator(file), context.model_store.images(SPEC, 1)
+        options |= {"scratch": tmp_path / "scratch", "cache": tmp_path}
+        search = Localizer(changed, file, evaluator, images, arithmetic(precision), **options)
+        return search.localize(), evaluator.count
 
     return found
 

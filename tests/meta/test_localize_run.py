@@ -84,7 +84,7 @@ def test_image_that_fails_is_localised(runner, faulty, test, when):
     (line,) = values(FIRST_WRONG_BLOCK, done)
     assert line.startswith("stem.conv1 ")
     text = (Path(line.rpartition(f"{BUG_REPORT}: ")[2]) / bug_report.README).read_text()
-    assert "compared: image 3 of a batch of 4\n" in text
+    assert "compared: images [3] of a batch of 4\n" in text
 
 
 def test_each_failing_test_has_its_own_files(runner, faulty):

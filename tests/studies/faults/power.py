@@ -32,7 +32,7 @@ from fixtures.engines.onnxruntime.int8 import quantised, quantised_products
 from fixtures.localize.blocks import Block, read_data_flow, split_into_blocks
 from fixtures.localize.records import Localization
 from fixtures.localize.score import score_tensors
-from fixtures.localize.search import localize
+from fixtures.localize.search import Localizer
 from fixtures.precisions import BY_NAME
 from fixtures.records import Case, ModelSpec
 from fixtures.reference.arithmetic import arithmetic
@@ -185,8 +185,9 @@ class Bench:
             runs.append(dict(zip(names, self.session(model)(images, names), strict=True)))
             return runs[-1]
 
-        options = {"case_id": "fault", "scratch": self.scratch / "localize", "seconds": np.inf}
-        return localize(run, path, self.evaluator, self.images, self.arithmetic, **options), runs[0]
+        options = {"scratch": self.scratch / "localize", "seconds": np.inf}
+        localizer = Localizer(run, path, self.evaluator, self.images, self.arithmetic, **options)
+        return localizer.localize(), runs[0]
 
     def search_clean(self) -> tuple[Localization, dict[str, np.ndarray]]:
         """Localise in the engine without fault, once."""
@@ -205,21 +206,23 @@ class Bench:
             compared = [name for name in block.compared if name in faulty]
             if any(not np.array_equal(faulty[name], clean[name], equal_nan=True) for name in compared):
                 effect, clean_error = self._block_effect(block, compared, faulty, clean)
-                outputs = next((group.outputs for group in self.flow.groups if group.name == found.first_node), ())
-                right = found.first_block == block.output and place in (EVERYWHERE, *outputs)
+                outputs = next((group.compared for group in self.flow.groups if group.name == found.first_node), ())
+                right = found.first_block == block.name and place in (EVERYWHERE, *outputs)
                 return Located(effect, DEFAULT.factor + clean_error, flagged, right)
         return Located(0.0, np.inf, flagged, right=False)
 
     def _block_effect(self, block: Block, compared, faulty, clean) -> tuple[float, float]:
         """Return what the fault changes and the error without fault, in noise floors of the block."""
         tensors = {**clean, self.flow.image: self.images}
-        inputs = {name: tensors[name] for name in (self.flow.image, block.input)}
+        inputs = {name: tensors[name] for name in (self.flow.image, *block.inputs)}
         exact = self.evaluator.evaluate({name: np.float64(array) for name, array in inputs.items()}, compared)
         changed = {name: exact[name] + (np.float64(faulty[name]) - clean[name]) for name in compared}
 
         def worst(actual) -> float:
             options = {"inputs": inputs, "compared": compared, "among": len(compared)}
-            return max(row.error for row in score_tensors(self.evaluator, self.arithmetic, actual=actual, **options))
+            return max(
+                row.whole_error for row in score_tensors(self.evaluator, self.arithmetic, actual=actual, **options)
+            )
 
         return worst(changed), worst(clean)
 
