@@ -56,10 +56,10 @@ def transposed(path, batch, columns=3):
 
 @pytest.mark.parametrize("batch", ["batch", 5])
 def test_nodes_between_tensors_without_a_batch_axis_are_one_group(tmp_path, batch):
-    """It has the name of the node with weights."""
+    """It has the name of its last node."""
     assert groups(transposed(tmp_path / "transposed.onnx", batch)) == [
         ("relu", "Relu", ("x",), ("positive",)),
-        ("dense", "Gemm+Tanh+Transpose", ("positive",), ("rows",)),
+        ("back", "Gemm+Tanh+Transpose", ("positive",), ("rows",)),
         ("sum", "Add", ("rows", "x"), ("y",)),
     ]
 
@@ -69,20 +69,8 @@ def test_axis_of_the_size_of_the_batch_is_taken_for_it(tmp_path):
     assert len(groups(transposed(tmp_path / "square.onnx", 3))) == 5
 
 
-def test_group_with_two_weighted_nodes_has_the_name_of_its_last_node(tmp_path):
-    """Either of them may be wrong."""
-    nodes = [
-        node("Transpose", ["x"], ["columns"], name="there", perm=[1, 0]),
-        node("MatMul", ["w", "columns"], ["first"], name="dense"),
-        node("MatMul", ["w", "first"], ["second"], name="denser"),
-        node("Transpose", ["second"], ["y"], name="back", perm=[1, 0]),
-    ]
-    path = saved(tmp_path / "two.onnx", nodes, ([None, 3], [None, 3]), {"w": (3, 3)})
-    assert groups(path) == [("back", "Transpose+MatMul+MatMul+Transpose", ("x",), ("y",))]
-
-
-def test_every_reader_of_an_unbatched_tensor_has_a_group_with_its_own_name(tmp_path):
-    """Only one can have the name of the node with weights."""
+def test_two_readers_of_an_unbatched_tensor_have_a_group_each(tmp_path):
+    """Both begin with the node that makes it."""
     nodes = [
         node("Gemm", ["w", "x"], ["columns"], name="dense", transB=1),
         node("Transpose", ["columns"], ["rows"], name="back", perm=[1, 0]),
@@ -91,11 +79,11 @@ def test_every_reader_of_an_unbatched_tensor_has_a_group_with_its_own_name(tmp_p
         node("Mul", ["rows", "upright"], ["y"], name="product"),
     ]
     path = saved(tmp_path / "readers.onnx", nodes, (["n", 3], ["n", 3]), {"w": (3, 3)}, {"one": [1]})
-    assert [(name, inputs) for name, _, inputs, _ in groups(path)] == [
-        ("dense", ("x",)),
-        ("mean", ("x",)),
-        ("upright", ("means",)),
-        ("product", ("rows", "upright")),
+    assert [group[:3] for group in groups(path)] == [
+        ("back", "Gemm+Transpose", ("x",)),
+        ("mean", "Gemm+ReduceMean", ("x",)),
+        ("upright", "Unsqueeze", ("means",)),
+        ("product", "Mul", ("rows", "upright")),
     ]
 
 
