@@ -1,4 +1,4 @@
-"""Each block of the network is right, not only the answer."""
+"""Each block of the network is correct, not only the logits."""
 
 import pytest
 

@@ -3,9 +3,6 @@
 A fast part of the study in tests/studies/faults. ONNX Runtime plays the faulty engine.
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -13,11 +10,9 @@ import pytest
 
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.run.compare import compare, judge_outputs
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "studies" / "faults"))
-import power
-from catalogue import CATALOGUE, RUNTIME, convolutions
-from planting import copy_model
+from tests.studies.faults import power
+from tests.studies.faults.catalogue import CATALOGUE, RUNTIME, convolutions
+from tests.studies.faults.planting import copy_model
 
 SMALL, SPEC = ModelSpec("test_nfnet", None, (32, 32)), ModelSpec("test_nfnet", None, (64, 64))
 FAULTS = {fault.name: fault for fault in CATALOGUE}

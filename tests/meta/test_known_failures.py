@@ -53,7 +53,7 @@ def test_first_matching_row_is_found():
     assert find(CASE, "2.14", "test_agrees", []) is None
 
 
-@pytest.mark.parametrize(("stage", "advice"), [("run", UPDATE_ROW.format(stage="run")), ("oracle", NO_ROW)])
+@pytest.mark.parametrize(("stage", "advice"), [("run", UPDATE_ROW.format(stage="run")), ("reference", NO_ROW)])
 def test_failure_at_another_stage_names_both_stages_and_what_to_do(stage, advice):
     """The float64 reference belongs to the suite: no row can expect its stage."""
     text = wrong_stage(ROW, stage, "it crashed")

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from fixtures.engines.onnxruntime.engine import OnnxRuntimeProgram
 from fixtures.localize.blocks import read_data_flow, split_into_blocks
@@ -20,6 +19,8 @@ from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.run import localize as run_localize
 from fixtures.run.localize import RUN_ALONE, localize_case
 from tests.meta.localizing import localizer, run
+from tests.studies.faults.catalogue import BIAS, WEIGHT, scale_largest
+from tests.studies.faults.planting import edit_constant, int8
 
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
 BLOCK, NODE = "stages.1.0", "stages.1.0.conv2"
@@ -42,61 +43,20 @@ get_target, argument = str, np.asarray
 """
 
 
-def edit_constant(model, name, function):
-    """Replace a constant by a function of itself."""
-    (tensor,) = [tensor for tensor in model.graph.initializer if tensor.name == name]
-    array = numpy_helper.to_array(tensor).copy()
-    function(array)
-    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+def edit(part, change):
+    """Make a fault: change the weight or bias of a node."""
+    return lambda model, node: edit_constant(model, node.input[part], change)
 
 
-def weight_doubled(model, node):
-    """Double the largest weight."""
-
-    def change(array):
-        array.reshape(-1)[np.abs(array).argmax()] *= 2
-
-    edit_constant(model, node.input[1], change)
-
-
-def bias_lost(model, node):
-    """Set the largest bias to zero."""
-
-    def change(array):
-        array[np.abs(array).argmax()] = 0
-
-    edit_constant(model, node.input[2], change)
-
-
-def bias_nan(model, node):
-    """Set one bias to NaN."""
-    edit_constant(model, node.input[2], lambda array: array.__setitem__(0, np.nan))
-
-
-def row_negated(model, node):
+def negate_first_row(array):
     """Negate the weights of one output."""
-    edit_constant(model, node.input[1], lambda array: np.negative(array[:1], out=array[:1]))
+    array[0] *= -1
+    return array
 
 
-def weights_in_int8(model, node):
-    """Round the weights to eight bits."""
-
-    def change(array):
-        step = np.abs(array).max() / 127
-        array[...] = np.rint(array / step) * step
-
-    edit_constant(model, node.input[1], change)
-
-
-def input_in_fp16(model, node):
-    """Cast the input of the node to fp16 and back."""
-    element = next(tensor.data_type for tensor in model.graph.initializer if tensor.name == node.input[1])
-    at = list(model.graph.node).index(node)
-    there = helper.make_node("Cast", [node.input[0]], [f"{node.name}/low"], to=TensorProto.FLOAT16)
-    back = helper.make_node("Cast", [f"{node.name}/low"], [f"{node.name}/back"], to=element)
-    node.input[0] = f"{node.name}/back"
-    model.graph.node.insert(at, there)
-    model.graph.node.insert(at + 1, back)
+WEIGHT_DOUBLED, BIAS_LOST = edit(WEIGHT, scale_largest(2)), edit(BIAS, scale_largest(0))
+WEIGHTS_IN_INT8, ROW_NEGATED = edit(WEIGHT, int8), edit(WEIGHT, negate_first_row)
+BIAS_NAN = edit(BIAS, scale_largest(np.nan))
 
 
 def middle_layers(model, operator="Conv"):
@@ -135,13 +95,12 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "precision"),
     [
-        (weight_doubled, "fp16"),
-        (bias_lost, "fp32"),
-        pytest.param(weight_doubled, "fp32", marks=SLOW),
-        pytest.param(bias_lost, "fp16", marks=SLOW),
-        pytest.param(weights_in_int8, "fp32", marks=SLOW),
-        pytest.param(weights_in_int8, "fp16", marks=SLOW),
-        pytest.param(input_in_fp16, "fp32", marks=SLOW),
+        (WEIGHT_DOUBLED, "fp16"),
+        (BIAS_LOST, "fp32"),
+        pytest.param(WEIGHT_DOUBLED, "fp32", marks=SLOW),
+        pytest.param(BIAS_LOST, "fp16", marks=SLOW),
+        pytest.param(WEIGHTS_IN_INT8, "fp32", marks=SLOW),
+        pytest.param(WEIGHTS_IN_INT8, "fp16", marks=SLOW),
     ],
 )
 def test_fault_in_a_convolution_of_any_block_is_located(context, planted, fault, precision):
@@ -151,7 +110,7 @@ def test_fault_in_a_convolution_of_any_block_is_located(context, planted, fault,
         assert (found.first_block, found.first_node, found.first_wrong.kind) == (block, node, "Conv"), found.table()
 
 
-@pytest.mark.parametrize(("fault", "precision"), [(row_negated, "fp16"), (bias_lost, "fp32")])
+@pytest.mark.parametrize(("fault", "precision"), [(ROW_NEGATED, "fp16"), (BIAS_LOST, "fp32")])
 def test_fault_in_a_dense_layer_of_any_block_is_located(context, planted, fault, precision):
     """Of the gates and the classifier."""
     layers = middle_layers(context.model_store.onnx_file(SPEC).path, "Gemm")
@@ -162,7 +121,7 @@ def test_fault_in_a_dense_layer_of_any_block_is_located(context, planted, fault,
 
 
 @SLOW
-@pytest.mark.parametrize("fault", [weight_doubled, bias_lost, weights_in_int8])
+@pytest.mark.parametrize("fault", [WEIGHT_DOUBLED, BIAS_LOST, WEIGHTS_IN_INT8])
 def test_fault_in_any_block_of_dm_nfnet_f0_is_located(context, planted, fault):
     """In fp16: the network and precision of the suite's first case."""
     spec = ModelSpec("dm_nfnet_f0", None, (64, 64))
@@ -184,7 +143,7 @@ def test_clean_engine_has_no_wrong_block_or_node(context, precision, level):
 
 def test_nan_where_the_reference_is_finite_is_wrong(planted):
     """Its error is infinite."""
-    found = planted(bias_nan).localize()
+    found = planted(BIAS_NAN).localize()
     assert (found.first_block, found.first_node, found.worst.ratio) == (BLOCK, NODE, np.inf)
 
 
@@ -231,7 +190,7 @@ def test_failing_images_of_a_large_batch_run_alone_with_a_note(context, spoiled,
 
 def test_bug_report_reproduces_the_error_with_onnxruntime_alone(planted, tmp_path):
     """The script prints the recorded error, and the same one from the extracted node."""
-    found, lines = reported(planted(bias_lost), tmp_path / "report", {"precision": "fp32"})
+    found, lines = reported(planted(BIAS_LOST), tmp_path / "report", {"precision": "fp32"})
     recorded, again = (float(line.split("relative error ")[1].split()[0]) for line in lines[:2])
     assert recorded > 1e-4
     assert again == pytest.approx(recorded, rel=1e-3)
@@ -248,7 +207,7 @@ def test_bug_report_reproduces_the_error_with_onnxruntime_alone(planted, tmp_pat
 )
 def test_bug_report_compiles_with_the_options_of_the_engine(planted, tmp_path, facts, calls, precision):
     """A stand-in for MIGraphX's module prints its calls; precisions that need calibration run in fp32."""
-    _, (_, _, *printed, last) = reported(planted(bias_lost), tmp_path / "report", facts, {"migraphx.py": MIGRAPHX})
+    _, (_, _, *printed, last) = reported(planted(BIAS_LOST), tmp_path / "report", facts, {"migraphx.py": MIGRAPHX})
     assert printed == calls
     assert last.startswith(f"migraphx at {precision} ")
 

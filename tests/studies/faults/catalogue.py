@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from onnx import TensorProto, numpy_helper
-from planting import (
+
+from fixtures.precisions import BF16, TF32, precision
+from tests.studies.faults.planting import (
     add_scalar,
     at_depth,
     cast_output,
@@ -20,8 +22,6 @@ from planting import (
     narrow,
     set_attributes,
 )
-
-from fixtures.precisions import BF16, TF32, precision
 
 EVERYWHERE = "everywhere"
 RUNTIME = "runtime"
@@ -89,7 +89,9 @@ def _all_weights(change):
     return plant
 
 
-def _scale_largest(factor):
+def scale_largest(factor):
+    """Multiply the largest value."""
+
     def change(array):
         array.reshape(-1)[np.abs(array).argmax()] *= factor
         return array
@@ -282,9 +284,9 @@ def _stride(logits):
 W, B, A, S, N, R = "weights", "biases", "attributes", "activations", "numerics", RUNTIME
 
 CATALOGUE = (
-    Fault("largest weight doubled", W, _conv(_scale_largest(2)), "one value of thousands"),
-    Fault("largest weight lost", W, _conv(_scale_largest(0)), "a pruned value"),
-    Fault("largest weight's sign", W, _conv(_scale_largest(-1)), "a flipped bit"),
+    Fault("largest weight doubled", W, _conv(scale_largest(2)), "one value of thousands"),
+    Fault("largest weight lost", W, _conv(scale_largest(0)), "a pruned value"),
+    Fault("largest weight's sign", W, _conv(scale_largest(-1)), "a flipped bit"),
     Fault("one filter negated", W, _conv(_scale_middle(0, -1)), "one output channel"),
     Fault("one filter lost", W, _conv(_scale_middle(0, 0)), "one output channel never written"),
     Fault("two filters swapped", W, _conv(_swap_rows), "layout of outputs"),
@@ -299,7 +301,7 @@ CATALOGUE = (
     Fault("alpha not folded", W, _conv(lambda a: a * 5), "stale constant"),
     Fault("weights in tf32", W, _conv(lambda a: narrow(a, TF32, truncate=True)), "tensor core in one layer"),
     Fault("beta of another block", W, _conv(lambda a: a * 0.9), "stale constant"),
-    Fault("largest weight of a dense layer lost", W, _dense(_scale_largest(0)), "a pruned value"),
+    Fault("largest weight of a dense layer lost", W, _dense(scale_largest(0)), "a pruned value"),
     Fault("two rows of a dense layer swapped", W, _dense(_swap_rows), "layout of outputs"),
     Fault("inputs of a dense layer off by one", W, _dense(lambda a: np.roll(a, 1, 1)), "offset"),
     Fault("a dense layer in int8", W, _dense(int8), "silently quantised"),

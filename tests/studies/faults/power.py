@@ -17,15 +17,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
-sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
 import onnx
 import onnxruntime
-from catalogue import CATALOGUE, EVERYWHERE, RUNTIME, Fault
 from onnx import numpy_helper
-from peers import PEERS
-from planting import copy_model, emulate_bf16
 
 from fixtures.cache import cache_folder
 from fixtures.engines.onnxruntime.int8 import quantised, quantised_products
@@ -40,6 +36,9 @@ from fixtures.reference.distance import relative_errors
 from fixtures.run.compare import judge_outputs
 from fixtures.run.context import RunContext
 from fixtures.verdict.tolerances import DEFAULT, Tolerance
+from tests.studies.faults.catalogue import CATALOGUE, EVERYWHERE, RUNTIME, Fault
+from tests.studies.faults.peers import PEERS
+from tests.studies.faults.planting import copy_model, emulate_bf16
 
 IMAGES = 2
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
