@@ -1,4 +1,4 @@
-"""``ort_comparison.py`` with a fault planted in the optimised ONNX Runtime."""
+"""``ort_comparison.py`` with a patch, and patches that suit it and plugins of pytest."""
 
 from pathlib import Path
 
@@ -6,6 +6,11 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import sys
 sys.path.insert(0, {root!r})
+{patch}
+import ort_comparison
+sys.exit(ort_comparison.main(sys.argv[1:]))
+"""
+FAULT = """
 from fixtures.engines.onnxruntime.engine import OnnxRuntimeProgram
 real = OnnxRuntimeProgram.run
 def run(self, feeds):
@@ -14,11 +19,27 @@ def run(self, feeds):
         {fault}
     return results
 OnnxRuntimeProgram.run = run
-import ort_comparison
-sys.exit(ort_comparison.main(sys.argv[1:]))
+"""
+PRINT_THREADS = """
+from fixtures.engines.onnxruntime.engine import OnnxRuntimeEngine
+real = OnnxRuntimeEngine._session
+def session(self, request, *rest, **more):
+    print("session", request.level, request.threads)
+    return real(self, request, *rest, **more)
+OnnxRuntimeEngine._session = session
 """
 
 
-def faulty_comparison(fault):
-    """Return the script; ``fault`` is a statement that changes ``results``."""
-    return SCRIPT.format(root=str(ROOT), fault=fault)
+def fault(statement):
+    """Return a patch of the optimised ONNX Runtime; ``statement`` changes ``results``."""
+    return FAULT.format(fault=statement)
+
+
+def patched_comparison(patch):
+    """Return the script with a patch in front."""
+    return SCRIPT.format(root=str(ROOT), patch=patch)
+
+
+def faulty_comparison(statement):
+    """Return the script with a fault in the optimised ONNX Runtime."""
+    return patched_comparison(fault(statement))

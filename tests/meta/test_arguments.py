@@ -11,7 +11,7 @@ from fixtures.nfnet.variants import BY_NAME as VARIANTS
 from fixtures.precisions import BY_NAME as PRECISIONS
 from fixtures.weight_sources import CHOICES
 
-SEED, BATCH = arguments.integer(0, "seed"), arguments.integer(1, "batch")
+SEED, BATCH = arguments.integer(0), arguments.integer(1)
 
 
 @pytest.mark.parametrize(

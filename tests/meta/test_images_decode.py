@@ -221,13 +221,14 @@ def test_path_that_is_not_a_file_is_refused(tmp_path, name):
     assert caught.value.where == str(tmp_path / name)
 
 
-@pytest.mark.parametrize("place", [(decode, "_rgb"), (ImageOps, "exif_transpose")])
+@pytest.mark.parametrize("place", [(Image.Image, "convert"), (ImageOps, "exif_transpose")])
 def test_running_out_of_memory_is_not_an_image_error(read_image, monkeypatch, place):
     """It must not count as one damaged file among others."""
 
     def fail(*_arguments, **_options):
         raise MemoryError
 
+    data = encode(picture(), "PNG")
     monkeypatch.setattr(*place, fail)
     with pytest.raises(MemoryError):
-        read_image(encode(picture(), "PNG"))
+        read_image(data)
