@@ -3,14 +3,14 @@
 import os
 import subprocess
 import sys
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 import numpy as np
-import onnx
+import onnx.parser
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from fixtures.engines.registry import open_engine
 from fixtures.errors import EngineUnavailable
@@ -65,28 +65,22 @@ class Runner:
 
     def python(self, *words, env=None, cwd=ROOT, timeout=300):
         """Run Python with ``words``."""
-        plain = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "NFNET"))}
-        offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(self.cache / "hub")}
-        alone = {"TMPDIR": str(self.cache)}  # else it would wait for whoever measures on this machine
-        ours = {"NFNET_CACHE_DIR": str(self.cache), "PYTHONDONTWRITEBYTECODE": "1", **alone}
-        settings = {**plain, **offline, **ours, **(env or {})}
-        done = subprocess.run(
-            [sys.executable, *map(str, words)],
-            cwd=cwd,
-            env=settings,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        settings = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "NFNET"))}
+        settings |= {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(self.cache / "hub"), "PYTHONDONTWRITEBYTECODE": "1"}
+        settings |= {"NFNET_CACHE_DIR": str(self.cache), "TMPDIR": str(self.cache)}  # TMPDIR: has the device lock
+        options = {"cwd": cwd, "env": settings | (env or {}), "timeout": timeout}
+        command = [sys.executable, *map(str, words)]
+        done = subprocess.run(command, **options, capture_output=True, text=True, check=False)
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def pytest(self, *words, plugin=None, **options):
-        """Run pytest; ``plugin`` is a file with hooks that the run loads besides."""
-        env = options.pop("env", {})
+    def pytest(self, *words, plugin=None, env=None, **options):
+        """Run pytest; ``plugin`` is a file with hooks that the run loads besides, or the text of one."""
         more = ()
+        if isinstance(plugin, str):
+            text, plugin = plugin, self.cache / f"plugin_{zlib.crc32(plugin.encode())}.py"
+            plugin.write_text(text)
         if plugin:
-            env = {**env, "PYTHONPATH": str(plugin.parent)}
+            env = {**(env or {}), "PYTHONPATH": str(plugin.parent)}
             more = ("-p", plugin.stem)
         return self.python("-m", "pytest", "-p", "no:cacheprovider", *more, *words, env=env, **options)
 
@@ -137,21 +131,16 @@ def ref_engine(pytestconfig):
 @pytest.fixture(scope="session")
 def classifier(tmp_path_factory):
     """A classifier that is no NFNet: other names, a fixed batch and size, probabilities."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        other (float[4, 3, 8, 8] pixels) => (float[4, 10] probabilities) {
+            flat = Flatten(pixels)
+            scores = Gemm <transB = 1> (flat, w)
+            probabilities = Softmax(scores)
+        }""")
     weights = np.random.default_rng(0).standard_normal((10, 3 * 8 * 8)).astype(np.float32)
-    graph = helper.make_graph(
-        [
-            helper.make_node("Flatten", ["pixels"], ["flat"]),
-            helper.make_node("Gemm", ["flat", "w"], ["scores"], transB=1),
-            helper.make_node("Softmax", ["scores"], ["probabilities"]),
-        ],
-        "other",
-        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [4, 3, 8, 8])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [4, 10])],
-        [numpy_helper.from_array(weights, "w")],
-    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
     path = tmp_path_factory.mktemp("other") / "other.onnx"
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 8
     onnx.save(model, path)
     return path
 

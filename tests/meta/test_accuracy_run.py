@@ -51,16 +51,9 @@ NINES_ARE_NAN = "changed[logits.argmax(1) == 9] = np.nan"
 REVERSED = "changed = changed[:, ::-1]"
 
 
-@pytest.fixture
-def plugin(tmp_path):
-    """Return a function that writes a pytest plugin with a fault in the engine."""
-
-    def write(fault):
-        path = tmp_path / "planted_fault.py"
-        path.write_text(FAULT.format(fault=fault))
-        return path
-
-    return write
+def plugin(fault):
+    """Return the text of a plugin with a fault in the engine."""
+    return FAULT.format(fault=fault)
 
 
 @pytest.fixture
@@ -100,7 +93,7 @@ def test_bundled_network_passes_with_its_accuracy_in_the_summary(runner):
         assert number in summary
 
 
-def test_wrong_predictions_fail_with_the_largest_flips(runner, plugin):
+def test_wrong_predictions_fail_with_the_largest_flips(runner):
     """Image, classes, needed and allowed error, McNemar's test, and the command that reproduces it."""
     done = runner.pytest(*DIGITS, plugin=plugin(NINES_ARE_FOURS))
     assert done.code == 1
@@ -112,7 +105,7 @@ def test_wrong_predictions_fail_with_the_largest_flips(runner, plugin):
     assert f"FAIL {CASE}\n" in done.out
 
 
-def test_images_with_nan_logits_are_classified_wrongly(runner, plugin):
+def test_images_with_nan_logits_are_classified_wrongly(runner):
     """No error explains NaN."""
     done = runner.pytest(*DIGITS, plugin=plugin(NINES_ARE_NAN))
     assert done.code == 1
@@ -156,7 +149,7 @@ def save_linear(path, batch, classes=1000, trailing_axes=()):
 @pytest.mark.parametrize(
     ("model_batch", "batch", "trailing_axes"), [(1, "1", ()), (2, "2", ()), ("batch", "2", (2, 3))]
 )
-def test_model_file_is_judged_on_imagenet(runner, plugin, folder, tmp_path, model_batch, batch, trailing_axes):
+def test_model_file_is_judged_on_imagenet(runner, folder, tmp_path, model_batch, batch, trailing_axes):
     """Also with a fixed batch, or with axes of length one after the classes; a faulty engine fails."""
     save_linear(tmp_path / "linear.onnx", model_batch, trailing_axes=trailing_axes)
     model = (f"--model={tmp_path / 'linear.onnx'}", "--precision", "fp32", "--batch", batch)
@@ -191,12 +184,8 @@ def test_journal_depends_on_weights_and_calibration_images(runner, folder, tmp_p
     def calibrate_with(number):
         (photographs / "a.jpg").write_bytes(next(folder.glob(f"*/{number}.JPEG")).read_bytes())
 
-    counts = []
-    for change, value in (
-        (calibrate_with, 0),
-        (calibrate_with, 1),
-        ((tmp_path / "weights").write_bytes, (2 * weights).tobytes()),
-    ):
+    counts, write_weights = [], (tmp_path / "weights").write_bytes
+    for change, value in ((calibrate_with, 0), (calibrate_with, 1), (write_weights, (2 * weights).tobytes())):
         change(value)
         runner.pytest(*words)
         counts.append(sum("int8" in path.name for path in journals(cache)))
@@ -216,8 +205,7 @@ def test_journal_depends_on_the_number_of_threads(runner, folder, tmp_path):
 
 def test_engine_that_cannot_be_identified_has_no_journal(runner, folder, tmp_path):
     """Its predictions are computed in every run."""
-    plugin = tmp_path / "unidentified.py"
-    plugin.write_text(
+    plugin = (
         "from fixtures.engines.onnxruntime.engine import OnnxRuntimeEngine\n"
         "from fixtures.errors import CacheError\n"
         "def identity(self, options): raise CacheError('unknown')\n"

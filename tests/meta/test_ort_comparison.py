@@ -115,7 +115,7 @@ def test_half_precision_file_is_judged_at_fp16(runner, half):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--migraphx", "/nonexistent"), "there is no MIGraphX in the given location"),
+        (("--migraphx", "/nonexistent"), "or judge ONNX Runtime alone: --engine onnxruntime:cpu"),
         (("--engine", "migraphx:ref", "--migraphx", "/nonexistent"), "-> name a folder with"),
         (("--engine", "onnxruntime:cpu", "--model", "none.onnx"), "none.onnx: no such model file -> check the path"),
         (("--engine", "onnxruntime:cpu", "--model", str(ROOT / "README.md")), "not an ONNX file"),
@@ -128,6 +128,7 @@ def test_half_precision_file_is_judged_at_fp16(runner, half):
         ((*SMALL, "--batch", "0"), "--batch: 0 is too small"),
         ((*SMALL, "--precision", "fp12"), "unknown precision 'fp12' -> choose from fp32, fp16, bf16"),
         ((*SMALL, "--model", "x.onnx"), "not allowed with argument"),
+        ((*SMALL, "--images", "x.png", "--inputs", "3"), "not allowed with argument"),
         (("--variant", "resnet"), "unknown variant 'resnet' -> choose from dm_nfnet_f0"),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",

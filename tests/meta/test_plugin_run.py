@@ -14,18 +14,10 @@ from fixtures.plugin.terminal import worst_of_cases
 from fixtures.verdict.attribution import ENGINE
 from fixtures.verdict.message import DISAGREES, FAULTY_SIDE, REPRODUCE, message_line
 from fixtures.verdict.patterns import PERMUTED
+from tests.meta.faulty_comparison import PRINT_THREADS, fault
 
 CONFORMANCE = "tests/conformance"
-SWAPPED = """
-from fixtures.engines.onnxruntime.engine import OnnxRuntimeProgram
-real = OnnxRuntimeProgram.run
-def run(self, feeds):
-    results = real(self, feeds)
-    if self.facts["graph_optimization"] == "disable":
-        return results
-    return {name: array[::-1].copy() for name, array in results.items()}
-OnnxRuntimeProgram.run = run
-"""
+SWAPPED = fault("results = {name: array[::-1].copy() for name, array in results.items()}")
 KNOWN = """
 from fixtures.verdict import known_failures
 known_failures.KNOWN_FAILURES = (known_failures.KnownFailure(
@@ -40,9 +32,10 @@ def good(runner):
 
 
 def test_clean_engine_passes(good):
-    """Exit code 0 and nothing skipped; predictions on digits apply to the digits network only."""
+    """Nothing is skipped; predictions on digits apply to the digits network only. A file gets no colours."""
     assert good.code == 0, good.text
     assert re.search(r"\b55 passed, 2 deselected in", good.out), good.out
+    assert "\x1b" not in good.text
 
 
 def test_header_shows_engines_cases_time_and_cache(good):
@@ -120,17 +113,10 @@ def test_half_precision_file_is_judged_at_fp16(runner, half):
     assert "runs int8 from a file in fp32, and this model's file is in fp16 -> use --precision fp16" in named.out
 
 
-def test_output_to_a_file_has_no_colours(good):
-    """Escape sequences are for terminals."""
-    assert "\x1b" not in good.text
-
-
 @pytest.fixture(scope="module")
-def bad(runner, tmp_path_factory):
+def bad(runner):
     """A run with an engine that permutes the rows of a batch."""
-    plugin = tmp_path_factory.mktemp("swapped") / "swapped_rows.py"
-    plugin.write_text(SWAPPED)
-    return runner.small(CONFORMANCE, "--precision", "fp32", "--batch", "2", plugin=plugin)
+    return runner.small(CONFORMANCE, "--precision", "fp32", "--batch", "2", plugin=SWAPPED)
 
 
 def test_permuted_rows_fail_with_their_pattern(bad):
@@ -143,10 +129,9 @@ def test_permuted_rows_fail_with_their_pattern(bad):
     assert "Traceback" not in bad.text
 
 
-def test_case_with_failed_tests_has_not_passed(runner, tmp_path):
+def test_case_with_failed_tests_has_not_passed(runner):
     """Even if every comparison agreed, or none was made."""
-    plugin = tmp_path / "failing.py"
-    plugin.write_text("""
+    plugin = """
 import pytest
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem):
@@ -155,25 +140,21 @@ def pytest_pyfunc_call(pyfuncitem):
 @pytest.hookimpl
 def pytest_runtest_setup(item):
     if "b4" in item.nodeid: pytest.fail("bang")
-""")
+"""
     places = (f"{CONFORMANCE}/test_repeating.py", f"{CONFORMANCE}/test_agreement.py")
     done = runner.small(*places, "--precision", "fp32", "--batch", "1,3,4", plugin=plugin)
     assert done.code == 1
     verdicts = dict(re.findall(r"^FAIL onnxruntime:cpu-test_nfnet@64-fp32-b(\d) .*  (.*)$", done.out, re.MULTILINE))
-    told = {"1": (3, 1), "3": (3, 3), "4": (0, 3)}
-    assert verdicts == {
-        batch: f"{compared} comparisons, tests failed: {bad}" for batch, (compared, bad) in told.items()
-    }
+    counts = {"1": (3, 1), "3": (3, 3), "4": (0, 3)}  # batch: comparisons, failed tests
+    assert verdicts == {batch: f"{made} comparisons, tests failed: {bad}" for batch, (made, bad) in counts.items()}
 
 
-def test_reproduce_command_fails_in_the_same_way(bad, runner, tmp_path):
+def test_reproduce_command_fails_in_the_same_way(bad, runner):
     """With the named case alone."""
     (command,) = set(re.findall(rf"{REPRODUCE}: +(pytest .*test_logits_match_onnxruntime.*)$", bad.out, re.MULTILINE))
     words = command.split()
     assert words[0] == "pytest"
-    plugin = tmp_path / "swapped_again.py"
-    plugin.write_text(SWAPPED)
-    again = runner.pytest(*words[1:], plugin=plugin)
+    again = runner.pytest(*words[1:], plugin=SWAPPED)
     assert again.code == 1
     assert "1 failed" in again.out
 
@@ -196,10 +177,9 @@ def test_images_and_outputs_of_a_failure_are_saved(bad):
         (False, "accuracy", "test_batch*", 1, "remove its row from the known failures"),
     ],
 )
-def test_known_failures_are_strict(runner, tmp_path, faulty, stage, test, code, words):
+def test_known_failures_are_strict(runner, faulty, stage, test, code, words):
     """Expected at their stage; the run fails if they fail elsewhere or pass."""
-    plugin = tmp_path / f"known_{stage}_{code}_{faulty}.py"
-    plugin.write_text(KNOWN.format(stage=stage, test=test) + (SWAPPED if faulty else ""))
+    plugin = KNOWN.format(stage=stage, test=test) + (SWAPPED if faulty else "")
     place = "tests/conformance/test_batching.py" if "batch" in test else "tests/conformance/test_agreement.py"
     done = runner.small(place, "--precision", "fp32", "--batch", "2", plugin=plugin)
     assert done.code == code, done.text
@@ -214,10 +194,9 @@ def test_xdist_workers_count_together(runner):
     assert len(re.findall(r"^pass ", done.out, re.MULTILINE)) == 2
 
 
-def test_interrupted_run_shows_its_verdicts(runner, tmp_path):
+def test_interrupted_run_shows_its_verdicts(runner):
     """Ctrl-C: the verdicts so far are shown, and the exit code is 2."""
-    plugin = tmp_path / "interrupting.py"
-    plugin.write_text(
+    plugin = (
         "import os, signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # the parent process may ignore it
         "def pytest_runtest_setup(item):\n"
@@ -228,38 +207,17 @@ def test_interrupted_run_shows_its_verdicts(runner, tmp_path):
     assert re.search(r"^pass onnxruntime:cpu-test_nfnet@64-fp32-b2", done.out, re.MULTILINE)
 
 
-def test_threads_apply_to_both_sides(runner, tmp_path):
+def test_threads_apply_to_both_sides(runner):
     """The reference uses no more threads than given."""
-    plugin = tmp_path / "counting_threads.py"
-    plugin.write_text(
-        "from fixtures.engines.onnxruntime.engine import OnnxRuntimeEngine as Engine\n"
-        "real = Engine._session\n"
-        "def made(self, source, level, threads, *rest, **more):\n"
-        "    print('session', level, threads)\n"
-        "    return real(self, source, level, threads, *rest, **more)\n"
-        "Engine._session = made\n"
-    )
-    done = runner.small(
-        "tests/conformance/test_agreement.py",
-        "-k",
-        "onnxruntime",
-        "--precision",
-        "fp32",
-        "--batch",
-        "1",
-        "--threads",
-        "3",
-        "-s",
-        plugin=plugin,
-    )
+    words = ("--precision", "fp32", "--batch", "1", "--threads", "3", "-s")
+    done = runner.small("tests/conformance/test_agreement.py", "-k", "onnxruntime", *words, plugin=PRINT_THREADS)
     assert done.code == 0, done.text
     assert sorted(re.findall(r"session (\w+ \d+)$", done.out, re.MULTILINE)) == ["all 3", "disable 3"]
 
 
-def test_collecting_loads_no_engine(runner, tmp_path):
+def test_collecting_loads_no_engine(runner):
     """--collect-only imports no runtime."""
-    plugin = tmp_path / "looking.py"
-    plugin.write_text(
+    plugin = (
         "import sys\n"
         "def pytest_collection_finish(session):\n"
         "    print('LOADED', sorted({'onnxruntime', 'migraphx', 'torch', 'scipy.stats'} & set(sys.modules)))\n"

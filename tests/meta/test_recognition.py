@@ -107,20 +107,6 @@ def test_any_file_name_is_printed(runner, folder, tmp_path, encoding):
     assert f"skipped: {tmp_path}/\\udcfe.png: " in done.out
 
 
-def test_images_and_inputs_exclude_each_other(runner, folder):
-    """Photographs and random images are not mixed."""
-    done = runner.compare(*CPU, "--images", folder, "--inputs", "3")
-    assert done.code == NOT_JUDGED
-    assert "not allowed with argument" in done.err
-
-
-def test_missing_migraphx_hints_at_onnxruntime(runner, folder):
-    """The hint has the option."""
-    done = runner.compare("--images", folder, "--migraphx", "/nonexistent")
-    assert done.code == NOT_JUDGED
-    assert "--engine onnxruntime:cpu" in done.err.splitlines()[-1]
-
-
 def recognise(context, path, *nodes, shape):
     """Return the recognitions of two synthetic images by a model with a weight tensor, and the engine's output."""
     weights = {"w": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
