@@ -250,13 +250,6 @@ def test_folder_without_labels_fails_with_the_reason(runner, tmp_path):
     assert len(re.findall(rf"{tmp_path / 'empty'}: .* one folder a synset", done.out)) >= 2
 
 
-def test_imagenet_images_without_imagenet_is_a_usage_error(runner):
-    """Before anything runs."""
-    done = runner.pytest(*PHOTOGRAPHS, "--imagenet-images", "3")
-    assert done.code == 4
-    assert "--imagenet=DIR" in done.err
-
-
 def test_model_with_seeded_weights_is_deselected(runner):
     """Its predictions mean nothing, and nothing counts as passed."""
     done = runner.pytest(*DIGITS, "--weights", "seeded")

@@ -84,14 +84,9 @@ def test_calibration_folder_that_cannot_be_used_is_an_error(folder, tmp_path):
 
 
 def test_header_describes_the_calibration_images(runner, folder):
-    """One line a model; a path that is not a folder is a usage error."""
-    words = ("--collect-only", "-q", "-v", "--precision", "int8")
-    done = runner.small(*words, f"--calibration={folder}")
+    """One line a model."""
+    done = runner.small("--collect-only", "-q", "-v", "--precision", "int8", f"--calibration={folder}")
     assert f"calibration of test_nfnet@64: {CALIBRATION_IMAGES} photographs of {folder}" in done.out, done.text
-    for name in ("missing", "n" * 300):
-        done = runner.small(*words, f"--calibration={name}")
-        assert done.code == 4
-        assert f"--calibration={name}" in done.err
 
 
 def test_command_line_calibrates_with_a_folder(runner, folder):

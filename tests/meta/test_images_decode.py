@@ -4,7 +4,6 @@ import contextlib
 import io
 import os
 import struct
-import types
 import zlib
 
 import numpy as np
@@ -189,19 +188,13 @@ def test_random_damage_gives_an_image_or_an_image_error(read_image, kind):
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("size", [(9500, 9500), (14_000, 14_000), (60_000, 60_000), (0, 4), (4, 0)])
-def test_image_with_no_or_too_many_pixels_is_refused_from_its_header(read_image, size):
+@pytest.mark.parametrize(
+    ("size", "words"), [(9500, f"9500x9500 .*{MAX_PIXELS}"), (14_000, ""), (60_000, ""), (0, "")], ids=str
+)
+def test_image_with_no_or_too_many_pixels_is_refused_from_its_header(read_image, size, words):
     """Below and above Pillow's own limits: a few bytes may declare more pixels than memory holds."""
-    with pytest.raises(ImageError):
-        read_image(raw_png(*size))
-
-
-@pytest.mark.parametrize("size", [(0, 4), (MAX_PIXELS + 1, 1)])
-def test_number_of_pixels_is_in_the_message(size):
-    """Where Pillow opens the file."""
-    image = types.SimpleNamespace(width=size[0], height=size[1])
-    with pytest.raises(ImageError, match=f"{size[0]}x{size[1]} .*{MAX_PIXELS}"):
-        decode._check_size(image, "x")
+    with pytest.raises(ImageError, match=words):
+        read_image(raw_png(size, size))
 
 
 @pytest.mark.parametrize("data", [b"%PDF-1.4 not", b"\0" * 64, b"<svg/>", b"P6 1 1 255 abc"])

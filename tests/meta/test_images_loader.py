@@ -139,14 +139,6 @@ def test_other_errors_are_raised(folder, error):
     assert not loader_threads()
 
 
-def test_error_of_the_caller_ends_the_threads(folder):
-    """The engine fails in the middle."""
-    with pytest.raises(RuntimeError, match="engine"):  # noqa: PT012
-        for _ in load_batches(find_images([folder]), red_value, 2):
-            raise RuntimeError("engine")
-    assert not loader_threads()
-
-
 def test_images_are_found_in_sorted_order(tmp_path):
     """In subfolders and linked ones, each once even in a cycle, without hidden files and other suffixes."""
     for name in ("b/2.JPEG", "a/1.png", "a/deep/3.webp", "a/notes.txt", "a/.hidden.png", ".git/4.png", "other/5.gif"):

@@ -162,15 +162,12 @@ def test_default_model_is_pretrained_if_the_engine_is_fast(engine, weights, name
 def test_default_engine_is_migraphx_if_it_is_usable(monkeypatch):
     """Otherwise ONNX Runtime, with the reason and the hint."""
     found = EngineStatus("migraphx:ref", "2.14", "c library")
-    monkeypatch.setattr(recognition, "default_engines", lambda _: [found])
-    engine, remark = recognition.default_engine()
-    assert engine == "migraphx:ref"
-    assert "2.14" in remark
     missing = EngineStatus("migraphx:gpu", missing="no library", hint="install it")
-    monkeypatch.setattr(recognition, "default_engines", lambda _: [missing])
-    engine, remark = recognition.default_engine()
-    assert engine == "onnxruntime:cpu"
-    assert "no library -> install it" in remark
+    for status, name, words in ((found, "migraphx:ref", "2.14"), (missing, "onnxruntime:cpu", "no library -> install")):
+        monkeypatch.setattr(recognition, "default_engines", lambda _, status=status: [status])
+        engine, remark = recognition.default_engine()
+        assert engine == name
+        assert words in remark
 
 
 def test_samples_are_the_photograph_or_bundled_images(context, folder):
