@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper, save
 
 from fixtures.onnx_file import inspect
 from fixtures.precisions import Rounding, precision
@@ -13,6 +12,7 @@ from fixtures.reference.float64 import Float64Reference
 from fixtures.run.compare import attribute, judge_outputs
 from fixtures.verdict.attribution import NEITHER
 from fixtures.verdict.verdict import ERROR
+from tests.meta.tiny_models import saved
 
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
 
@@ -77,25 +77,19 @@ def test_noise_floors_of_faster_arithmetics_are_far_above_fp32(context, other, s
     assert noise_floor(context, other, spec) > 100 * noise_floor(context, arithmetic("fp32"), spec)
 
 
-def model_of(folder, nodes, weights, size):
-    """Write a classifier of square images whose nodes lead from ``inputs`` and ``w`` to ``answers``."""
-    ends = [("inputs", ["batch", 3, size, size]), ("answers", ["batch", len(weights)])]
-    given, made = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in ends)
-    graph = helper.make_graph(nodes, "small", [given], [made], [numpy_helper.from_array(weights, "w")])
-    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "small.onnx")
-    return ModelSpec(None, folder / "small.onnx", (size, size))
+def model_of(folder, *nodes, weights, size):
+    """Write a classifier of square images whose nodes lead from ``x`` and ``w`` to ``y``."""
+    path = saved(folder / "small.onnx", *nodes, shape=["batch", 3, size, size], weights={"w": weights})
+    return ModelSpec(None, path, (size, size))
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_noise_floor_that_is_low_by_chance_fails_no_engine(context, tmp_path, seed):
     """A softmax near one has few numbers, whose rounding errors vary by a factor of ten; ten times more is wrong."""
-    nodes = [
-        helper.make_node("Flatten", ["inputs"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "w"], ["scores"], transB=1),
-        helper.make_node("Softmax", ["scores"], ["answers"]),
-    ]
+    gemm = ("Gemm", ["flat", "w"], ["scores"], {"transB": 1})
+    nodes = [("Flatten", "x", ["flat"], {}), gemm, ("Softmax", ["scores"], "y", {})]
     weights = np.random.default_rng(seed).standard_normal((10, 192)).astype(np.float32)
-    spec = model_of(tmp_path, nodes, weights, 8)
+    spec = model_of(tmp_path, *nodes, weights=weights, size=8)
     case = Case("onnxruntime:cpu", spec, "fp32", 1)
     images = np.zeros((1, 3, 8, 8), np.float32) + np.arange(8, dtype=np.float32) % 2 * 2 - 1
     float64, tolerance = context.tolerances.float64(spec), context.tolerances.tolerance(case, images)
@@ -111,13 +105,10 @@ def test_a_noise_floor_that_is_low_by_chance_fails_no_engine(context, tmp_path, 
 @pytest.fixture
 def averaging(tmp_path):
     """A convolution and the average of each of its channels."""
-    nodes = [
-        helper.make_node("Conv", ["inputs", "w"], ["made"]),
-        helper.make_node("GlobalAveragePool", ["made"], ["means"]),
-        helper.make_node("Flatten", ["means"], ["answers"]),
-    ]
+    average = ("GlobalAveragePool", ["made"], ["means"], {})
+    nodes = [("Conv", ["x", "w"], ["made"], {}), average, ("Flatten", ["means"], "y", {})]
     weights = np.random.default_rng(0).standard_normal((32, 3, 3, 3)).astype(np.float32) / 5
-    return model_of(tmp_path, nodes, weights, 16)
+    return model_of(tmp_path, *nodes, weights=weights, size=16)
 
 
 RED = np.array([2.2489, -2.0357, -1.8044], np.float32).reshape(1, 3, 1, 1) * np.ones((1, 3, 16, 16), np.float32)
@@ -160,12 +151,9 @@ def test_outputs_do_not_depend_on_the_batch(context):
 
 def test_input_rounding_error_tells_cancellation_from_a_stable_network(tmp_path, context):
     """Differences of nearly equal numbers change much when their inputs change by one rounding."""
-    nodes = [helper.make_node("Sub", ["x", "far"], ["small"]), helper.make_node("Flatten", ["small"], ["y"])]
-    ends = [("x", [1, 1, 2, 2]), ("y", [1, 4])]
-    given, made = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in ends)
-    graph = helper.make_graph(nodes, "close", [given], [made], [helper.make_tensor("far", TensorProto.FLOAT, [1], [1])])
-    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "close.onnx")
-    float64 = Float64Reference(inspect(tmp_path / "close.onnx"), tmp_path)
+    nodes = [("Sub", ["x", "far"], ["small"], {}), ("Flatten", ["small"], "y", {})]
+    path = saved(tmp_path / "close.onnx", *nodes, shape=[1, 1, 2, 2], weights={"far": np.ones(1, np.float32)})
+    float64 = Float64Reference(inspect(path), tmp_path)
     assert float64.input_rounding_error(np.full((1, 1, 2, 2), 1.00001)) > 1e-3
     assert float64.input_rounding_error(np.full((1, 1, 2, 2), 3.0)) < 1e-6
     assert context.tolerances.float64(SPEC).input_rounding_error(context.model_store.images(SPEC, 1)) < 1e-6
