@@ -56,17 +56,11 @@ def test_folder_names_are_classes(tmp_path):
 
 
 @pytest.mark.parametrize("name", LISTS)
-@pytest.mark.parametrize("in_parent", [False, True])
-def test_list_of_names_and_classes_is_read(flat, name, in_parent):
-    """With indices and synsets; Kaggle's boxes are ignored."""
-    ((flat.parent if in_parent else flat) / name).write_text(LISTS[name])
-    assert read_labels(flat) == LABELS
-
-
-@pytest.mark.parametrize("name", LISTS)
-def test_list_of_another_system_is_read(flat, name):
-    """With a byte order mark and CRLF line ends, beside hidden files of macOS."""
-    (flat / name).write_bytes(b"\xef\xbb\xbf" + LISTS[name].replace("\n", "\r\n").encode())
+@pytest.mark.parametrize(("place", "windows"), [(".", False), ("..", False), (".", True)])
+def test_list_of_names_and_classes_is_read(flat, name, place, windows):
+    """With indices and synsets, a byte order mark and CRLF, beside hidden files; Kaggle's boxes are ignored."""
+    text = LISTS[name].encode()
+    (flat / place / name).write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n") if windows else text)
     (flat / f"._{NAMES[0]}").write_bytes(b"macOS")
     assert read_labels(flat) == LABELS
 
