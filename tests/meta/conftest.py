@@ -149,3 +149,17 @@ def classifier(tmp_path_factory):
 def half(tmp_path_factory):
     """A small network whose file is in half precision, as users have them."""
     return built_model(ModelSpec("test_nfnet", size=(64, 64)), precision("fp16"), tmp_path_factory.mktemp("half"))
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a model or bytes to a file of its own folder and return the path."""
+
+    def writer(content, name="model.onnx"):
+        folder = tmp_path / "folder"
+        folder.mkdir(exist_ok=True)
+        path = folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.SerializeToString())
+        return path
+
+    return writer

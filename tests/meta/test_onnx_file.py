@@ -38,20 +38,6 @@ def model_of(inputs=(IMAGE,), outputs=(SCORES,), nodes=None, weights=(), sparse=
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
 
 
-@pytest.fixture
-def write(tmp_path):
-    """Write a model or bytes to a file of its own folder and return the path."""
-
-    def writer(content, name="model.onnx"):
-        folder = tmp_path / "folder"
-        folder.mkdir(exist_ok=True)
-        path = folder / name
-        path.write_bytes(content if isinstance(content, bytes) else content.SerializeToString())
-        return path
-
-    return writer
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A model file of the suite's builder."""

@@ -60,20 +60,6 @@ def models_with(tensor):
 PLACES = tuple(models_with(external()))
 
 
-@pytest.fixture
-def write(tmp_path):
-    """Write a model or bytes to a file of its own folder and return the path."""
-
-    def writer(content, name="model.onnx"):
-        folder = tmp_path / "folder"
-        folder.mkdir(exist_ok=True)
-        path = folder / name
-        path.write_bytes(content if isinstance(content, bytes) else content.SerializeToString())
-        return path
-
-    return writer
-
-
 def check_refused(path, *words):
     """Check that the model is refused in one line with the path, the words and a hint."""
     with pytest.raises(ModelError) as caught:
