@@ -45,7 +45,7 @@ def test_equal_images_have_equal_outputs(case, run, images, assert_agrees):
 def test_flat_images_match_the_float64_reference(case, tolerances, run, images, assert_agrees, kind):
     """Images without the variety of photographs, or far brighter; they have a noise floor of their own."""
     flat = FLAT[kind](images, case.precision).astype(images.dtype)
-    expected = tolerances.float64(case.model).outputs(flat)
+    expected = tolerances.of_case(case).outputs(flat)
     assert_agrees(run(flat), expected, reference="the float64 reference", images=flat, own_noise_floor=True)
 
 
@@ -54,5 +54,5 @@ def test_flat_images_match_the_float64_reference(case, tolerances, run, images, 
 def test_image_of_nan_gives_nan(case, tolerances, run, images, assert_agrees):
     """An engine that hides a NaN reports a class for an image that has none."""
     images[...] = np.nan
-    expected = tolerances.float64(case.model).outputs(images)
+    expected = tolerances.of_case(case).outputs(images)
     assert_agrees(run(images), expected, reference="the float64 reference", images=images)
