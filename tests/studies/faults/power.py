@@ -24,11 +24,12 @@ import onnxruntime
 from onnx import numpy_helper
 
 from fixtures.cache import cache_folder
-from fixtures.engines.onnxruntime.int8 import quantised, quantised_products
+from fixtures.engines.onnxruntime.int8 import quantised
 from fixtures.localize.blocks import Block, read_data_flow, split_into_blocks
 from fixtures.localize.records import Localization
 from fixtures.localize.score import score_tensors
 from fixtures.localize.search import Localizer
+from fixtures.onnx_quantization import quantized_tensors
 from fixtures.precisions import BY_NAME
 from fixtures.records import Case, ModelSpec
 from fixtures.reference.arithmetic import arithmetic
@@ -267,8 +268,8 @@ def _int8_faults(bench: Bench) -> list[Row]:
             tensor.CopyFrom(numpy_helper.from_array(scale, tensor.name))
     rows = []
     for name, model in (("calibration ignored", uncalibrated), ("fp32 instead of int8", bench.model)):
-        quantized, products = quantised_products(model)
-        rows += _rows(bench, name, RUNTIME, "run", bench.session(model), by_request_check=quantized < products)
+        by_request_check = not quantized_tensors(model)
+        rows += _rows(bench, name, RUNTIME, "run", bench.session(model), by_request_check=by_request_check)
     return rows
 
 
