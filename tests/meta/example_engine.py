@@ -36,6 +36,10 @@ class ExampleEngine:
         """Return why the engine cannot compute in a precision."""
         return None if precision in {"fp32", "fp16"} else f"{NAME} does not quantise to {precision}"
 
+    def quantization_rule(self, precision):
+        """Return how the engine quantises."""
+        del precision
+
     def wants_file_precision(self, precision):
         """Return the precision of the file that ``prepare`` needs."""
         return precision
@@ -68,7 +72,7 @@ class ExampleProgram:
             self._evaluator = ReferenceEvaluator(self._proto)
         except Exception as error:
             raise ParseError(str(error), where=model) from error
-        self.inputs, self.outputs = (file.input,), file.outputs
+        self.inputs, self.outputs, self.quantization = (file.input,), file.outputs, ()
         self.facts, self.costs = {"evaluator": "onnx.reference"}, Costs()
 
     @first_run_timed

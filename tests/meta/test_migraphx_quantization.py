@@ -7,11 +7,15 @@ import pytest
 from fixtures.engines.migraphx import precision_check
 from fixtures.errors import CompileError, RequestNotHonouredError
 from fixtures.onnx_file import inspect
-from fixtures.records import EngineOptions
+from fixtures.precisions import QUANTIZED_TYPES, QuantizationRule
+from fixtures.programs.program_cache import LOADED, ProgramCache
+from fixtures.programs.request import CompileRequest
+from fixtures.records import EngineOptions, QuantizedTensor
 from tests.meta.tiny_models import saved
 
 real = pytest.mark.migraphx
 calibrated = pytest.mark.parametrize("precision", ["int8", "fp8"])
+RANGES = {kind: row.largest for kind, row in QUANTIZED_TYPES.items()}
 SHAPE = (2, 4, 3, 3)
 RNG = np.random.default_rng(5)
 WEIGHTS = RNG.standard_normal((4, 2, 1, 1)).astype(np.float32)
@@ -51,7 +55,9 @@ def as_fp8(array, largest):
 
 
 @real
-@pytest.mark.parametrize(("precision", "quantised", "kind"), [("int8", as_int8, "int8"), ("fp8", as_fp8, "fp8e4m3fn")])
+@pytest.mark.parametrize(
+    ("precision", "quantised", "kind"), [("int8", as_int8, "int8"), ("fp8", as_fp8, "float8e4m3fn")]
+)
 def test_quantised_convolution_matches_the_formula_bit_by_bit(prepare, precision, quantised, kind):
     """One scale a tensor, from the largest value of all calibration arrays; fp32 products, summed in float64."""
     calibration = [IMAGES * np.float32(0.5), IMAGES * np.float32(0.75)]
@@ -61,8 +67,12 @@ def test_quantised_convolution_matches_the_formula_bit_by_bit(prepare, precision
     products = weights[None, :, :, :, None] * images[:, :, None]
     got = program.run({"x": IMAGES})["y"].reshape(2, 2, 2, 9)
     assert np.array_equal(got, products.astype(np.float64).sum(axis=3).astype(np.float32))
-    assert (program.facts["calibration_images"], program.facts["quantized_tensors"]) == ("4", "2")
-    assert kind in program.facts["instruction_types"]
+    assert program.facts["calibration_images"] == "4"
+    largest = [0.75 * np.abs(IMAGES).max(), np.abs(WEIGHTS).max()]
+    assert [tensor.scales for tensor in program.quantization] == [
+        (pytest.approx(value / RANGES[kind], rel=1e-5),) for value in largest
+    ]
+    assert {(tensor.element_type, *tensor.zero_points) for tensor in program.quantization} == {(kind, 0)}
 
 
 @real
@@ -85,24 +95,26 @@ def test_unusable_calibration_never_reaches_migraphx(prepare, precision, calibra
     assert "[2, 4, 3, 3]" in caught.value.hint
 
 
-# Quantisations that ignore their calibration, read other images, or do nothing, by what is detected.
-FAULTS = {
-    "all 2 scales": lambda quantize, program, target: quantize(program, target),
-    "input's scale is": lambda quantize, program, target: quantize(program, target, [{"x": IMAGES * np.float32(3)}]),
-    "only 0 tensors": lambda *_: None,
-}
+@real
+@calibrated
+def test_quantisation_that_does_nothing_is_detected(ref_engine, prepare, monkeypatch, precision):
+    """Both operands of every product must be dequantised."""
+    monkeypatch.setattr(ref_engine._api, f"quantize_{precision}", lambda *_: None, raising=False)
+    with pytest.raises(RequestNotHonouredError, match="a convolution takes other operands than "):
+        prepare(precision, [IMAGES])
 
 
 @real
 @calibrated
-@pytest.mark.parametrize("message", FAULTS)
-def test_unused_calibration_is_detected_from_the_scales(ref_engine, prepare, monkeypatch, precision, message):
-    """The quantised program prints them."""
-    api, function = ref_engine._api, f"quantize_{precision}"
-    quantize = getattr(api, function)
-    monkeypatch.setattr(api, function, lambda *given: FAULTS[message](quantize, *given[:2]), raising=False)
-    with pytest.raises(RequestNotHonouredError, match=message):
-        prepare(precision, [IMAGES])
+def test_cached_program_has_the_same_quantisation(ref_engine, model, tmp_path, precision):
+    """It is stored with the program, since a compiled program no longer tells."""
+    request, cache = (
+        CompileRequest(ref_engine, model, SHAPE, precision, EngineOptions(), (IMAGES,)),
+        ProgramCache(tmp_path),
+    )
+    (compiled, _), (loaded, source) = cache.load_or_compile(request), cache.load_or_compile(request)
+    assert source == LOADED
+    assert loaded.quantization == compiled.quantization != ()
 
 
 @real
@@ -124,16 +136,39 @@ def test_binding_checks_calibration_arrays_itself(ref_engine, model):
         ref_engine._api.quantize_fp8(program, ref_engine._target, [{}])
 
 
-def test_scales_are_read_from_the_printed_program(model):
-    """Names with and without their module, attributes with and without brackets."""
-    text = """
-        @0 = @literal{0.015625} -> float_type, {1}, {0}
-        main:@1 = multibroadcast[out_lens={2},out_dyn_dims={}](@0) -> float_type, {2}, {0}
-        main:@2 = quantizelinear(x,main:@1,@9) -> int8_type, {2}, {1}
-        main:@3 = quantizelinear[out_type=nullopt](main:@2,@7,@9) -> int8_type, {2}, {1}
-    """
-    first, second = precision_check.quantized_tensors(text)
-    assert (first.source, first.scale, first.kind) == ("x", 1 / 64, "int8")
-    assert np.isnan(second.scale)
-    with pytest.raises(RequestNotHonouredError, match="1/64"):
-        precision_check.check_quantization(text, [IMAGES], "int8", inspect(model))
+PRINTED = """
+    @0 = @literal{0.015625} -> float_type, {1}, {0}
+    @1 = @literal{3} -> int8_type, {1}, {0}
+    main:@2 = multibroadcast[out_lens={2, 2},out_dyn_dims={}](@0) -> float_type, {2, 2}, {0, 0}
+    main:@3 = quantizelinear(x,main:@2,@1) -> int8_type, {2, 2}, {2, 1}
+    main:@4 = dequantizelinear(main:@3,main:@2,@1) -> float_type, {2, 2}, {2, 1}
+    main:@5 = relu(main:@4) -> float_type, {2, 2}, {2, 1}
+    main:@6 = quantizelinear[out_type=nullopt](w,@0,@1) -> int8_type, {2, 2}, {2, 1}
+    main:@7 = dequantizelinear(main:@6,@0,@1) -> float_type, {2, 2}, {2, 1}
+    main:@8 = dot(main:@4,main:@7) -> float_type, {2, 2}, {2, 1}
+    main:@9 = @return(main:@8)
+"""
+
+
+@pytest.mark.parametrize(("inputs", "count"), [("products", 2), ("all", 3)])
+def test_quantisation_is_read_from_the_printed_program(model, inputs, count):
+    """Names with and without their module, attributes with and without brackets; once for each operand."""
+    rule = QuantizationRule(QUANTIZED_TYPES["int8"], inputs)
+    tensors = precision_check.quantized_tensors(PRINTED, rule, inspect(model))
+    assert tensors == (QuantizedTensor("", "int8", (1 / 64,), (3,)),) * count
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "message"),
+    [
+        ("dot(main:@4,", "dot(main:@5,", "a dot takes other operands than int8"),
+        ("(w,@0,@1) -> int8", "(w,@0,@1) -> uint8", "a dot takes other operands than int8"),
+        ("@literal{0.015625}", "@literal{ ... }", "a dot takes other operands than int8"),
+        ("= dot(", "= add(", "no tensor is quantised"),
+    ],
+)
+def test_product_that_is_not_quantised_is_detected(model, was, becomes, message):
+    """By an operand, its type, a scale that is not printed; or if there is no product."""
+    rule = QuantizationRule(QUANTIZED_TYPES["int8"])
+    with pytest.raises(RequestNotHonouredError, match=message):
+        precision_check.quantized_tensors(PRINTED.replace(was, becomes), rule, inspect(model))

@@ -21,7 +21,7 @@ from fixtures.nfnet.store import built_model
 from fixtures.precisions import precision
 from fixtures.programs.entry import PROGRAM, RECORD, read_record, write_record
 from fixtures.programs.program_cache import COMPILED, LOADED, NOT_CACHED, ProgramCache
-from fixtures.records import EngineOptions
+from fixtures.records import EngineOptions, QuantizedTensor
 from tests.meta.caching_engine import SPEC, CachingEngine, compile_request, flip_bit, logits, source_of
 from tests.meta.unprivileged import unprivileged_user
 
@@ -153,6 +153,13 @@ def test_file_that_the_engine_cannot_read_is_compiled_again(request_, tmp_path, 
     assert source_of(request_, tmp_path) == LOADED
 
 
+def test_loaded_program_has_the_recorded_quantisation(request_, tmp_path, entry):
+    """The program itself no longer tells."""
+    tensors = (QuantizedTensor("x", "int8", (0.1, 1 / 3), (0, 1), 1),)
+    forge(entry, request_, quantization=tensors)
+    assert ProgramCache(tmp_path).load_or_compile(request_).program.quantization == tensors
+
+
 @pytest.mark.parametrize("field", ["outputs", "facts"])
 def test_program_that_differs_from_its_record_is_compiled_again(request_, tmp_path, entry, field):
     """By its tensors, or by what it says of itself: the names of the facts are in the source."""
@@ -176,12 +183,12 @@ def test_entry_of_another_request_is_compiled_again(engine, request_, models, tm
 @pytest.mark.migraphx
 @pytest.mark.parametrize("engine", ["migraphx:ref"], indirect=True)
 def test_program_of_another_precision_is_compiled_again(engine, request_, models, tmp_path, entry):
-    """Even if its record was forged, since the program itself is checked."""
-    half = compile_request(engine, models, precision="fp16").compile()
-    forge(entry, request_, half.save, facts=half.facts)
-    source = source_of(request_, tmp_path)
-    assert source.startswith(RECOMPILED)
-    assert "half" in source
+    """Its instructions have other types than those of the record."""
+    forge(entry, request_, compile_request(engine, models, precision="fp16").compile().save)
+    assert (
+        source_of(request_, tmp_path)
+        == f"{RECOMPILED}the loaded program differs from the compiled one: instruction_types"
+    )
     assert source_of(request_, tmp_path) == LOADED
 
 
