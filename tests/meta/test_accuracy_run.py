@@ -117,7 +117,7 @@ def test_interrupted_measurement_resumes(runner, folder, tmp_path):
     words = (*PHOTOGRAPHS, f"--imagenet={folder}", f"--cache-dir={tmp_path / 'cache'}")
     first = runner.pytest(*words)
     assert first.code == 0, first.text
-    assert re.search(r"top-1 .* of 5 images; .* ONNX Runtime: 5; .*; 1 unusable images", first.out)
+    assert re.search(r"top-1 .* of 5 images; .* ONNX Runtime at fp32: 5; .*; 1 unusable images", first.out)
     assert f"\nskipped: {folder / synset_ids()[1] / '5.JPEG'} " in first.out
     assert [len(rows(path)) for path in journals(tmp_path / "cache")] == [5, 5]
     engine = next(path for path in journals(tmp_path / "cache") if "-b2-" in path.name)

@@ -180,16 +180,16 @@ def test_samples_are_the_photograph_or_bundled_images(context, folder):
     assert bundled.tensor.shape == (3, 64, 64)
 
 
-@pytest.mark.parametrize(("agrees", "words"), [(True, "agrees with"), (False, "DIFFERS from")])
-def test_drawing_shows_names_probabilities_and_agreement(folder, agrees, words):
+@pytest.mark.parametrize("agreement", recognition.Agreement)
+def test_drawing_shows_names_probabilities_and_agreement(folder, agreement):
     """Long names are shortened; a file name is not read as a formula."""
     predictions = tuple(Prediction(at, f"a rather long name of class number {at}", 0.5 / (at + 1)) for at in range(5))
     name = r"$\one$.jpg"
     sample = Sample(name, Image.open(folder / "0-is-0.png").convert("RGB"), np.zeros((3, 32, 32)))
-    figure = draw([sample], [recognition.Recognition("one", predictions, predictions, agrees)])
+    figure = draw([sample], [recognition.Recognition("one", predictions, predictions, agreement)])
     assert png(figure).startswith(b"\x89PNG")
     left, right = figure.axes
     assert left.get_title() == name
-    assert right.get_title().startswith(words)
+    assert right.get_title() == f"{agreement.value} ONNX Runtime"
     assert right.texts[0].get_text() == "50.0%"
     assert all(len(label.get_text()) <= 32 for label in right.get_yticklabels())

@@ -111,7 +111,7 @@ class Stages:
         """Evaluate one image in float64."""
         self._clear()
         with RunContext.create(self.cache) as context:
-            context.tolerances.exact(self.spec, 1)
+            context.tolerances.exact(Case(REFERENCE, self.spec, "fp32", 1))
 
     def noise_floor(self):
         """Compute the noise floor of fp16 on one image."""

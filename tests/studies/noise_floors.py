@@ -49,9 +49,10 @@ def measure(context, text):
     """Yield the error and the noise floor of each case of a model, in u."""
     variant, _, pixels = text.partition("@")
     spec = ModelSpec(variant, None, (int(pixels), int(pixels)))
-    images, exact = context.model_store.images(spec, IMAGES), context.tolerances.exact(spec, IMAGES)
+    images = context.model_store.images(spec, IMAGES)
     for case in cases(context, spec):
         unit = precision(case.precision).unit_roundoff
+        exact = context.tolerances.exact(case)
         error = relative_errors(context.program_pool.run(case, images), exact).max() / unit
         floor = context.tolerances.tolerance(case).noise_floor / unit
         print(
