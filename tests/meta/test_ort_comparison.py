@@ -127,7 +127,7 @@ def test_half_precision_file_is_judged_at_fp16(runner, half):
         ((*SMALL, "--cache-dir", "/dev/null/cache"), "the cache folder cannot be written"),
         ((*SMALL, "--batch", "0"), "--batch: 0 is too small"),
         ((*SMALL, "--precision", "fp12"), "unknown precision 'fp12' -> choose from fp32, fp16, bf16"),
-        ((*SMALL, "--model", "x.onnx"), "not allowed with argument"),
+        ((*SMALL, "--model", "x.onnx"), "--model and --variant exclude each other"),
         ((*SMALL, "--images", "x.png", "--inputs", "3"), "not allowed with argument"),
         (("--variant", "resnet"), "unknown variant 'resnet' -> choose from dm_nfnet_f0"),
     ],

@@ -284,9 +284,9 @@ def test_file_names_stay_in_their_folder(url, name):
     assert urls.file_name(url) == name
 
 
-def test_a_known_model_has_a_url(tmp_path):
-    """Without fetching, its future path is returned; a path stays as it is."""
-    path = model_file("migraphx-example", tmp_path, fetch=False)
+def test_a_url_has_a_path_before_it_is_fetched(tmp_path):
+    """A path stays as it is."""
+    path = model_file("https://example.com/dm_nfnet_f0.onnx?dl=1", tmp_path, fetch=False)
     assert path.name == "dm_nfnet_f0.onnx"
     assert not path.exists()
     assert model_file(tmp_path, tmp_path) == tmp_path
