@@ -148,13 +148,12 @@ def test_no_weights_are_searched_if_the_engine_is_missing(runner):
     assert done.out == ""
 
 
-@pytest.mark.parametrize("package", ["onnxruntime", "numpy", "onnx"])
-def test_missing_package_is_named(runner, package):
+def test_missing_package_is_named(runner):
     """With the command that installs it."""
-    code = f"import sys; sys.modules[{package!r}] = None; sys.path.insert(0, {str(ROOT)!r}); import ort_comparison; "
+    code = f"import sys; sys.modules['onnx'] = None; sys.path.insert(0, {str(ROOT)!r}); import ort_comparison; "
     done = runner.python("-c", code + "sys.exit(ort_comparison.main(sys.argv[1:]))", *SMALL)
     assert done.code == NOT_JUDGED, done.text
-    assert package in done.err
+    assert "onnx" in done.err
     assert "pip install" in done.err
     assert "Traceback" not in done.text
 
