@@ -25,6 +25,7 @@ def recompiled(program_pool, case):
         compile_once().close()
 
 
+@pytest.mark.cached
 def test_saved_program_loads_unchanged(case, program_pool, images, recompiled, assert_agrees, tmp_path):
     """The file holds all of the program: numbers, precision and layout."""
     saved, program = tmp_path / "program", recompiled()

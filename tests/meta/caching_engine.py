@@ -15,6 +15,14 @@ from fixtures.records import EngineOptions, ModelSpec
 
 SPEC = ModelSpec("test_nfnet", None, (32, 32), 3)
 SHAPE = (1, 3, 32, 32)
+CACHING_PLUGIN = """
+from dataclasses import replace
+from fixtures.engines import registry
+from fixtures.engines.onnxruntime import engine
+from tests.meta.caching_engine import CachingEngine
+engine.OnnxRuntimeEngine = CachingEngine
+registry.ENGINES["onnxruntime:cpu"] = replace(registry.ENGINES["onnxruntime:cpu"], caches_programs=True)
+"""  # makes programs of ONNX Runtime cacheable
 
 
 class CachingEngine(OnnxRuntimeEngine):

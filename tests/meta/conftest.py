@@ -67,7 +67,7 @@ class Runner:
         """Run Python with ``words``."""
         settings = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "NFNET"))}
         settings |= {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(self.cache / "hub"), "PYTHONDONTWRITEBYTECODE": "1"}
-        settings |= {"NFNET_CACHE_DIR": str(self.cache), "TMPDIR": str(self.cache)}  # TMPDIR: has the device lock
+        settings |= {"NFNET_CACHE_DIR": str(self.cache), "TMPDIR": str(self.cache)}
         options = {"cwd": cwd, "env": settings | (env or {}), "timeout": timeout}
         command = [sys.executable, *map(str, words)]
         done = subprocess.run(command, **options, capture_output=True, text=True, check=False)

@@ -56,11 +56,6 @@ class ExampleEngine:
             raise CompileError(reason, where=model)
         return ExampleProgram(model)
 
-    def load_program(self, saved, model, *, precision, options):
-        """Load a program that ``save`` wrote."""
-        del model, precision, options
-        return ExampleProgram(saved)
-
 
 class ExampleProgram:
     """A graph, ready to be evaluated."""
@@ -68,8 +63,7 @@ class ExampleProgram:
     def __init__(self, model):
         file = inspect(model)
         try:
-            self._proto = onnx.load(model)
-            self._evaluator = ReferenceEvaluator(self._proto)
+            self._evaluator = ReferenceEvaluator(onnx.load(model))
         except Exception as error:
             raise ParseError(str(error), where=model) from error
         self.inputs, self.outputs, self.quantization = (file.input,), file.outputs, ()
@@ -83,10 +77,6 @@ class ExampleProgram:
         check_feeds(feeds, self.inputs, NAME)
         results = self._evaluator.run(None, {row.name: as_fed(feeds[row.name], row.dtype) for row in self.inputs})
         return {row.name: np.array(result) for row, result in zip(self.outputs, results, strict=True)}
-
-    def save(self, path):
-        """Write the graph."""
-        onnx.save(self._proto, path)
 
     def close(self):
         """Free the graph."""

@@ -23,9 +23,9 @@ OnnxRuntimeProgram.run = run
 PRINT_THREADS = """
 from fixtures.engines.onnxruntime.engine import OnnxRuntimeEngine
 real = OnnxRuntimeEngine._session
-def session(self, request, *rest, **more):
-    print("session", request.level, request.threads)
-    return real(self, request, *rest, **more)
+def session(self, model, source, precision, request, *rest):
+    print("session", request.graph_optimization, request.threads)
+    return real(self, model, source, precision, request, *rest)
 OnnxRuntimeEngine._session = session
 """
 

@@ -51,9 +51,9 @@ class Golden:
 
     def onnx_logits(self, folder: Path) -> NDArray[np.float32]:
         """Build the fp32 model in ``folder`` and return the logits of ONNX Runtime."""
-        net, path = network(variant(self.variant)), folder / "model.onnx"
-        graph = build_graph(net, self.weights(), (self.height, self.width))
-        write_model(graph, path, precision("fp32"), classes=net.classes, name=self.variant)
+        path = folder / "model.onnx"
+        graph = build_graph(network(variant(self.variant)), self.weights(), (self.height, self.width))
+        write_model(graph, path, precision("fp32"))
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         (logits,) = session.run(["logits"], {"inputs": self.images()})
         return logits

@@ -9,6 +9,7 @@ from fixtures import arguments
 from fixtures.errors import UsageError
 from fixtures.nfnet.variants import BY_NAME as VARIANTS
 from fixtures.precisions import BY_NAME as PRECISIONS
+from fixtures.settings import Settings
 from fixtures.weight_sources import CHOICES
 
 SEED, BATCH = arguments.integer(0), arguments.integer(1)
@@ -29,7 +30,6 @@ SEED, BATCH = arguments.integer(0), arguments.integer(1)
         (arguments.weights, "trained", "trained"),
         (arguments.weights, "net.safetensors", Path("net.safetensors")),
         (arguments.model_source, "net.onnx", Path("net.onnx")),
-        (arguments.model_source, "migraphx-example", "migraphx-example"),
         (arguments.model_source, "https://example.com/net.onnx", "https://example.com/net.onnx"),
     ],
 )
@@ -74,13 +74,13 @@ def test_a_home_folder_is_expanded(monkeypatch, tmp_path):
     assert arguments.path("~/model.onnx") == tmp_path / "model.onnx"
 
 
-PLAIN = {"model": None, "weights": "auto", "seed": 0, "opset": None, "variants": ()}
+PLAIN = {"model": None, "weights": "auto", "seed": 0, "variant": (), "calibration": None}
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"model": "m", "variants": ("f0",)},
+        {"model": "m", "variant": ("f0",)},
         {"model": "m", "weights": "seeded"},
         {"model": "m", "seed": 1},
         {"model": "m", "opset": 20},
@@ -92,10 +92,10 @@ PLAIN = {"model": None, "weights": "auto", "seed": 0, "opset": None, "variants":
 def test_contradicting_options_are_a_usage_error(options):
     """--model names a file; other options say how a model is built."""
     with pytest.raises(UsageError):
-        arguments.check_model_options(**{**PLAIN, **options})
+        Settings(**{**PLAIN, **options}).check()
 
 
 @pytest.mark.parametrize("options", [{}, {"model": "m"}, {"seed": 1, "opset": 20}, {"weights": "seeded", "seed": 1}])
 def test_compatible_options_are_accepted(options):
     """None of them excludes another."""
-    arguments.check_model_options(**{**PLAIN, **options})
+    Settings(**{**PLAIN, **options}).check()

@@ -33,9 +33,8 @@ def metadata():
 def logits(tmp_path_factory):
     """ONNX Runtime's logits of our graph at fp32, for every held-out image."""
     path = tmp_path_factory.mktemp("digits") / "model.onnx"
-    net = network(ROW)
-    graph = build_graph(net, load_file(digits.WEIGHTS), (ROW.test_size, ROW.test_size))
-    write_model(graph, path, precision("fp32"), classes=net.classes, name=ROW.name)
+    graph = build_graph(network(ROW), load_file(digits.WEIGHTS), (ROW.test_size, ROW.test_size))
+    write_model(graph, path, precision("fp32"))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (found,) = session.run(["logits"], {"inputs": digits.as_input(digits.held_out()[0])})
     return found.astype(np.float64)

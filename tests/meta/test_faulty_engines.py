@@ -2,10 +2,12 @@
 
 import pytest
 
+from tests.meta.caching_engine import CACHING_PLUGIN
+
 HEAD = """
 import numpy as np
 from fixtures.engines.onnxruntime.engine import OnnxRuntimeEngine as Engine, OnnxRuntimeProgram as Program
-run, load, prepare, state = Program.run, Engine.load_program, Engine.prepare, {}
+run, prepare, state = Program.run, Engine.prepare, {}
 def scaled(outputs, factor):
     return {name: array * np.float32(factor) for name, array in outputs.items()}
 """
@@ -29,12 +31,13 @@ def faulty(self, feeds):
     return run(self, feeds)
 Program.run = faulty
 """
-SAVES_ANOTHER_PROGRAM = """
+SAVES_ANOTHER_PROGRAM = f"""{CACHING_PLUGIN}
+load = CachingEngine.load_program
 def faulty(self, *given, **named):
     program = load(self, *given, **named)
     program.run = lambda feeds: scaled(run(program, feeds), 1 + 2**-23)
     return program
-Engine.load_program = faulty
+CachingEngine.load_program = faulty
 """
 COMPILES_AT_RANDOM = """
 def faulty(self, *given, **named):

@@ -25,9 +25,8 @@ NAMES = ["test_nfnet", "nf_resnet50", "eca_nfnet_l0"]
 
 def build(path, name="test_nfnet", size=(64, 64), opset=20, kind="fp32", weights=None):
     """Write a model and return its path."""
-    net = network(variant(name))
-    graph = build_graph(net, weights or SeededWeights(name, 0), size, opset)
-    writer.write_model(graph, path, precision(kind), classes=net.classes, name=name)
+    graph = build_graph(network(variant(name)), weights or SeededWeights(name, 0), size, opset)
+    writer.write_model(graph, path, precision(kind))
     return path
 
 

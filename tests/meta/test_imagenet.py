@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.io import savemat
 
 from fixtures.accuracy import imagenet
 from fixtures.accuracy.labelled_images import Photographs
@@ -29,14 +28,6 @@ def save_photograph(path, seed=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path, "JPEG")
-
-
-def save_devkit(folder, numbers, classes, **options):
-    """Save the devkit's two files; ``classes`` are pairs of devkit number and synset."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / imagenet.DEVKIT).write_text("".join(f"{number}\n" for number in numbers))
-    rows = np.array(classes, dtype=[("ILSVRC2012_ID", "f8"), ("WNID", "O"), ("words", "O")])
-    savemat(folder / imagenet.META, {"synsets": rows.reshape(-1, 1)}, **options)
 
 
 @pytest.fixture
@@ -71,39 +62,7 @@ def test_only_images_that_exist_and_are_listed_have_labels(flat):
     assert read_labels(flat) == {NAMES[0]: 7}
 
 
-@pytest.mark.parametrize("place", [".", "..", "../ILSVRC2012_devkit_t12/data"])
-def test_devkit_classes_are_translated(flat, place):
-    """The devkit numbers classes from 1 in an order of its own; ``meta.mat`` has the synsets."""
-    (flat / f"._{NAMES[0]}").write_bytes(b"macOS adds such files")
-    classes = [(1, LAST, "x"), (2, FIRST, "y"), (3, SECOND, "z"), (1001, "n00001740", "entity")]
-    save_devkit(flat / place, (2, 1, 3), classes)
-    assert read_labels(flat) == dict(zip(NAMES, (0, 999, 1), strict=True))
-
-
-def test_devkit_line_is_that_of_the_image_name(flat):
-    """Also if images are missing; images without a line have no label."""
-    save_devkit(flat, (1, 2), [(1, FIRST, "x"), (2, LAST, "y")])
-    (flat / NAMES[0]).unlink()
-    assert read_labels(flat) == {NAMES[1]: 999}
-
-
-def test_devkit_without_its_table_is_refused(flat):
-    """Missing, truncated anywhere, or another file: the numbers would be taken for other classes."""
-    path = flat / imagenet.META
-    (flat / imagenet.DEVKIT).write_text("1\n2\n3\n")
-    contents = [None, b"no matrix at all, and long enough to have a header" * 9]
-    classes = [(at, synset, "word") for at, synset in enumerate(synset_ids(), 1)]
-    save_devkit(flat.parent, (1, 2, 3), classes, do_compression=True)
-    complete = (flat.parent / imagenet.META).read_bytes()
-    for content in (*contents, *(complete[:size] for size in range(0, len(complete), 97))):
-        if content is not None:
-            path.write_bytes(content)
-        with pytest.raises(ImageError) as caught:
-            read_labels(flat)
-        assert caught.value.where == str(path)
-
-
-@pytest.mark.parametrize("name", [*LISTS, imagenet.DEVKIT])
+@pytest.mark.parametrize("name", LISTS)
 def test_list_that_is_not_utf8_is_refused(flat, name):
     """The message names the file."""
     (flat / name).write_bytes("1\n2\n3\n".encode("utf-16"))

@@ -188,9 +188,12 @@ def test_failing_images_of_a_large_batch_run_alone_with_a_note(context, spoiled,
     assert localize_case(case, context, images[:2]).notes == ()
 
 
+FACTS = {"precision": "fp32", "engine": "onnxruntime:cpu", "fast_math": "False"}
+
+
 def test_bug_report_reproduces_the_error_with_onnxruntime_alone(planted, tmp_path):
     """The script prints the recorded error, and the same one from the extracted node."""
-    found, lines = reported(planted(BIAS_LOST), tmp_path / "report", {"precision": "fp32"})
+    found, lines = reported(planted(BIAS_LOST), tmp_path / "report", FACTS)
     recorded, again = (float(line.split("relative error ")[1].split()[0]) for line in lines[:2])
     assert recorded > 1e-4
     assert again == pytest.approx(recorded, rel=1e-3)
@@ -207,7 +210,9 @@ def test_bug_report_reproduces_the_error_with_onnxruntime_alone(planted, tmp_pat
 )
 def test_bug_report_compiles_with_the_options_of_the_engine(planted, tmp_path, facts, calls, precision):
     """A stand-in for MIGraphX's module prints its calls; precisions that need calibration run in fp32."""
-    _, (_, _, *printed, last) = reported(planted(BIAS_LOST), tmp_path / "report", facts, {"migraphx.py": MIGRAPHX})
+    _, (_, _, *printed, last) = reported(
+        planted(BIAS_LOST), tmp_path / "report", FACTS | facts, {"migraphx.py": MIGRAPHX}
+    )
     assert printed == calls
     assert last.startswith(f"migraphx at {precision} ")
 

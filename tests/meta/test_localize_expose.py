@@ -21,12 +21,12 @@ TENSOR = "stages.0.0"
 
 @pytest.fixture
 def saved(context):
-    """Save the model in a folder, its weights inside or beside it."""
+    """Save the model in a folder, its weights beside it."""
 
-    def save(folder, *, external):
+    def save(folder):
         folder.mkdir(exist_ok=True)
         model = onnx.load(context.model_store.onnx_file(SPEC).path)
-        onnx.save(model, folder / "model.onnx", save_as_external_data=external, location="weights.bin")
+        onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="weights.bin")
         return folder / "model.onnx"
 
     return save
@@ -41,36 +41,32 @@ def test_exposed_tensors_follow_the_models_own_outputs(context, tmp_path):
     assert not path.exists()
 
 
-@pytest.mark.parametrize("in_cache", [False, True])
-def test_copy_of_a_model_with_external_weights_runs_and_leaves_them_alone(context, saved, tmp_path, in_cache):
-    """In the cache folder it is written beside them, elsewhere they are copied."""
-    source = saved(tmp_path / "models", external=True)
+def test_copy_of_a_model_with_external_weights_runs_and_leaves_them_alone(context, saved, tmp_path):
+    """They are copied, and nothing is written beside them."""
+    source = saved(tmp_path / "models")
     weights = source.parent / "weights.bin"
     before, files = weights.stat(), sorted(source.parent.iterdir())
-    scratch = tmp_path / "localize" if in_cache else tmp_path / "other" / "localize"
-    with exposed(source, [TENSOR], {}, scratch) as path:
-        assert (path.parent == source.parent) == in_cache
+    with exposed(source, [TENSOR], {}, tmp_path / "localize") as path:
         assert run(path, context.model_store.images(SPEC, 1))[TENSOR].shape[0] == 1
     after = weights.stat()
     assert (after.st_ctime_ns, after.st_nlink) == (before.st_ctime_ns, before.st_nlink)
     assert sorted(source.parent.iterdir()) == files
 
 
-@pytest.mark.parametrize("external", [False, True])
-def test_old_copies_of_killed_processes_are_removed(saved, tmp_path, external):
+def test_old_copies_of_killed_processes_are_removed(saved, tmp_path):
     """Not those that a process may still read, and nothing else."""
-    source, scratch = saved(tmp_path / "models", external=external), tmp_path / "localize"
+    source, scratch = saved(tmp_path / "models"), tmp_path / "localize"
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom fixtures.localize.expose import exposed\n"
         f"with exposed(Path(sys.argv[1]), ['{TENSOR}'], {{}}, Path(sys.argv[2])):\n    os.kill(os.getpid(), 9)\n"
     )
     for _ in range(2):
         subprocess.run([sys.executable, "-c", code, source, scratch], cwd=ROOT, check=False)
-    folder = source.parent if external else scratch
-    old, young = [path for path in folder.iterdir() if path.name.startswith(PREFIX)]
-    for path in (old, source):
+    (scratch / "other").touch()
+    old, young = [path for path in scratch.iterdir() if path.name.startswith(PREFIX)]
+    for path in (old, scratch / "other"):
         os.utime(path, (0, 0))
     with exposed(source, [TENSOR], {}, scratch):
         assert not old.exists()
     assert young.exists()
-    assert source.exists()
+    assert (scratch / "other").exists()

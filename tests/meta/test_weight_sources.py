@@ -34,7 +34,7 @@ def test_seeded_weights_have_a_reason(tmp_path, choice, why_seeded, why):
 
 def test_bundled_weights_are_the_default_and_fit(tmp_path):
     """For each variant that has them."""
-    names = [row.name for row in VARIANTS if bundled_weights(row.name)]
+    names = [row.name for row in VARIANTS if bundled_weights(row.name).exists()]
     assert "digits_nfnet" in names
     for name in names:
         source = WeightSources("auto", tmp_path, fetch=False).of(name)

@@ -20,7 +20,6 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from fixtures.cache import cache_folder
 from fixtures.engines.registry import engine_info
-from fixtures.nfnet.variants import variant
 from fixtures.programs.program_cache import COMPILED, LOADED, ProgramCache
 from fixtures.records import Case, ModelSpec
 from fixtures.run.context import RunContext
@@ -66,7 +65,7 @@ def main():
         print(f"{'program':<44} {'MB':>6}  compile/load: {'engine':>6} {'cache':>6}   writing costs")
         with RunContext.create(cache_folder(None), migraphx=options.migraphx, programs=programs) as context:
             for name in options.variants:
-                spec = ModelSpec(name, size=workload.image_size(name, variant(name).train_size))
+                spec = ModelSpec(name, size=workload.image_size(name))
                 for precision in options.precision or ("fp32", "fp16"):
                     case = Case(options.engine, spec, precision, 1)
                     (engine, cache, writing), size = measured(context, case, options.rounds)

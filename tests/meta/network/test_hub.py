@@ -132,9 +132,7 @@ def test_auto_does_not_depend_on_the_hub(hub, runner, fault, text):
     assert hub.bodies_sent() == []
 
 
-@pytest.mark.parametrize(
-    ("fault", "asked"), [(Fault(404), True), (Fault(401), True), (Fault(429), False), (Fault(500), False)], ids=str
-)
+@pytest.mark.parametrize(("fault", "asked"), [(Fault(404), True), (Fault(500), False)], ids=str)
 def test_auto_asks_a_hub_that_is_unavailable_only_once(hub, runner, tmp_path, fault, asked):
     """If the hub refuses one file it may still have the next."""
     hub.faults = [fault]
@@ -152,7 +150,7 @@ print(*(sources.of(name).weights for name in ("nf_regnet_b1", "test_nfnet")))
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (("--variant", "test_nfnet"), module.OFFLINE),
+        (("--variant", "test_nfnet"), "HF_HUB_OFFLINE"),
         (("--variant", "test_nfnet", "--seed", "3"), "--seed"),
         (("--model=x.onnx",), "--model"),
     ],
@@ -170,14 +168,10 @@ def test_requested_weights_that_are_unavailable_are_a_usage_error(runner, option
 GATED = Fault(403, {"X-Error-Code": "GatedRepo"})
 NO_REPOSITORY = Fault(401, {"X-Error-Code": "RepoNotFound"})
 FAULTS = [
-    (GATED, "FetchError", module.RESTRICTED),
-    (NO_REPOSITORY, "FetchError", module.MISSING),
-    (Fault(404, {"X-Error-Code": "EntryNotFound"}), "FetchError", module.MISSING),
-    (Fault(404), "FetchError", "status 404"),
-    (Fault(403), "FetchError", "status 403"),
-    (Fault(429), "HubUnavailable", "status 429"),
-    (Fault(500), "HubUnavailable", "status 500"),
-    (Fault(503), "HubUnavailable", "status 503"),
+    (GATED, "FetchError", module.REFUSED),
+    (Fault(404), "FetchError", "404 "),
+    (Fault(429), "HubUnavailable", "429 "),
+    (Fault(503), "HubUnavailable", "503 "),
     (Fault(body="silent"), "HubUnavailable", module.UNREACHABLE),
     (Fault(302, {"Location": "http://x.example/"}), "FetchError", urls.NOT_HTTPS),
 ]
@@ -190,7 +184,7 @@ def test_a_refusal_of_the_hub_is_one_line(hub):
     for (kind, text), (_, expected, part) in zip(lines, FAULTS, strict=False):
         assert kind == expected
         assert part in text
-    assert all(module.by_hand(REPOSITORY) in text for _, text in lines[:8])
+    assert all(module.by_hand(REPOSITORY) in text for _, text in lines[:4])
     assert lines[len(FAULTS)][0] == "path"
     assert len(lines) == len(FAULTS) + 1
 
@@ -235,7 +229,7 @@ def test_a_failed_download_leaves_no_file(hub, weights):
     hub.files[CONTENTS] = weights[:-4] + bytes(4)
     (refused, line), (changed, text) = fetch(hub, times=2)
     assert (refused, changed) == ("HubUnavailable", "FetchError")
-    assert "status 500" in line
+    assert "500 " in line
     assert module.WRONG_CHECKSUM in text
     assert blobs(hub) == []
     hub.files[CONTENTS] = weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from timm.models.nfnet import NfCfg, NormFreeNet
 
-from fixtures.nfnet.variants import Architecture, EfficientChannel, SqueezeExcite, Variant
+from fixtures.nfnet.variants import Architecture, Variant
 
 
 def timm_network(row: Variant) -> NormFreeNet:
@@ -14,7 +14,6 @@ def timm_network(row: Variant) -> NormFreeNet:
 
 def timm_config(arch: Architecture) -> NfCfg:
     """Return the architecture as a timm configuration."""
-    attention, settings = _attention(arch.attention)
     return NfCfg(
         depths=arch.depths,
         channels=arch.channels,
@@ -22,8 +21,8 @@ def timm_config(arch: Architecture) -> NfCfg:
         stem_type=arch.stem,
         stem_chs=arch.stem_channels,
         group_size=arch.group_size,
-        attn_layer=attention,
-        attn_kwargs=settings,
+        attn_layer=arch.attention,
+        attn_kwargs={"rd_ratio": arch.se_ratio, "rd_divisor": 8} if arch.attention == "se" else {},
         attn_gain=arch.attention_gain,
         width_factor=arch.width_factor,
         bottle_ratio=arch.bottle_ratio,
@@ -36,9 +35,3 @@ def timm_config(arch: Architecture) -> NfCfg:
         skipinit=arch.skipinit,
         act_layer=arch.activation,
     )
-
-
-def _attention(gate: SqueezeExcite | EfficientChannel | None) -> tuple[str | None, dict[str, float]]:
-    if isinstance(gate, SqueezeExcite):
-        return "se", {"rd_ratio": gate.ratio, "rd_divisor": 8}
-    return ("eca" if isinstance(gate, EfficientChannel) else None), {}
