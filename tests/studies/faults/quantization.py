@@ -1,0 +1,291 @@
+"""Which faults of quantisation are found: in what the engine reports, in the logits, and in which block?
+
+    python tests/studies/faults/quantization.py --variant digits_nfnet --seeds 5                        # ONNX Runtime
+    .ci/with-migraphx python tests/studies/faults/quantization.py --engine migraphx:ref --image-size 32
+
+The engine runs the quantised graph of its rule, in which one fault is planted at random; the float64 reference keeps
+the original. Prints a Markdown table for each rule, then every fault that was visible and missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from fixtures.cache import cache_folder
+from fixtures.engines.onnxruntime.engine import RULES
+from fixtures.localize.search import Localizer
+from fixtures.onnx_quantization import PRODUCTS, quantized_tensors
+from fixtures.precisions import QUANTIZED_TYPES, QuantizationRule
+from fixtures.quantization.differences import differences
+from fixtures.records import Case, EngineOptions, ModelSpec
+from fixtures.reference.distance import relative_errors
+from fixtures.run.compare import judge_outputs
+from fixtures.run.context import RunContext
+from fixtures.weight_sources import WeightSources
+from tests.studies.faults.planting import constant, copy_model, edit_constant
+
+IMAGES = 2
+FP8 = QUANTIZED_TYPES["float8e4m3fn"]
+STUDIED = {
+    "int8, QDQ": ("int8", RULES["int8"]),
+    "int8, one scale a tensor": ("int8", QuantizationRule(QUANTIZED_TYPES["int8"])),
+    "fp8, products": ("fp8", QuantizationRule(FP8)),
+    "fp8, all operators": ("fp8", QuantizationRule(FP8, inputs="all")),
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """QuantizeLinear and DequantizeLinear of one activation, and a product that reads it."""
+
+    quantize: onnx.NodeProto
+    dequantize: onnx.NodeProto
+    product: onnx.NodeProto
+
+
+def pairs(model: onnx.ModelProto) -> list[Pair]:
+    """Return the quantised activations that products read, in order."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    found = []
+    for node in model.graph.node:
+        for name in node.input[:2] if node.op_type in PRODUCTS else ():
+            dequantize = makers.get(name)
+            if dequantize is not None and dequantize.input[0] in makers:
+                found.append(Pair(makers[dequantize.input[0]], dequantize, node))
+    return found
+
+
+def _replace_reads(model: onnx.ModelProto, old: str, new: str, but: onnx.NodeProto | None = None) -> None:
+    for node in model.graph.node:
+        if but is None or node.name != but.name:
+            node.input[:] = [new if name == old else name for name in node.input]
+
+
+def scale(model: onnx.ModelProto, pair: Pair) -> None:
+    """Make the scale 1 % too large, in both nodes."""
+    edit_constant(model, pair.quantize.input[1], lambda array: array * np.float32(1.01))
+
+
+def unquantised(model: onnx.ModelProto, pair: Pair) -> None:
+    """Leave one tensor as it is."""
+    _replace_reads(model, pair.dequantize.output[0], pair.quantize.input[0])
+
+
+def zero_point(model: onnx.ModelProto, pair: Pair) -> None:
+    """Subtract another zero point than was added."""
+    name = f"{pair.dequantize.output[0]}/wrong"
+    kind = constant(model, pair.dequantize.input[2]).data_type
+    if kind != TensorProto.INT8:
+        raise LookupError("floating-point numbers have no zero point")
+    model.graph.initializer.append(helper.make_tensor(name, kind, [], [1]))
+    next(node for node in model.graph.node if node.name == pair.dequantize.name).input[2] = name
+
+
+def per_tensor(model: onnx.ModelProto, pair: Pair) -> None:
+    """Give a weight that has a scale for each channel the largest of them for all."""
+    maker = next(node for node in model.graph.node if pair.product.input[1] in node.output)
+    scales = numpy_helper.to_array(constant(model, maker.input[1]))
+    if not scales.ndim:
+        raise LookupError("the weight has one scale already")
+    axis = next((entry.i for entry in maker.attribute if entry.name == "axis"), 1)
+    steps = numpy_helper.to_array(constant(model, maker.input[0])).astype(np.float64)
+    shape = [-1 if at == axis else 1 for at in range(steps.ndim)]
+    values = steps * (scales / scales.max()).reshape(shape)
+    edit_constant(model, maker.input[0], lambda _: np.rint(values))
+    edit_constant(model, maker.input[1], lambda array: np.full_like(array, scales.max()))
+
+
+def _steps(change: list[tuple[str, list[str]]]) -> Callable[[onnx.ModelProto, Pair], None]:
+    """Replace quantisation by operators on float numbers: divide by the scale, change, multiply."""
+
+    def plant(model: onnx.ModelProto, pair: Pair) -> None:
+        source, result = pair.quantize.input[0], pair.dequantize.output[0]
+        at = next(index for index, node in enumerate(model.graph.node) if node.name == pair.quantize.name)
+        last, nodes = source, []
+        for index, (kind, more) in enumerate(
+            [("Div", [pair.quantize.input[1]]), *change, ("Mul", [pair.quantize.input[1]])]
+        ):
+            nodes.append(helper.make_node(kind, [last, *more], [f"{result}/step{index}"], f"{result}/step{index}"))
+            last = nodes[-1].output[0]
+        _replace_reads(model, result, last)
+        for node in reversed(nodes):
+            model.graph.node.insert(at, node)
+
+    return plant
+
+
+def _int8_steps(change: list[tuple[str, list[str]]]) -> Callable[[onnx.ModelProto, Pair], None]:
+    plant = _steps(change)
+
+    def only_int8(model: onnx.ModelProto, pair: Pair) -> None:
+        if constant(model, pair.quantize.input[2]).data_type != TensorProto.INT8:
+            raise LookupError("steps of 8-bit floating-point numbers are not whole numbers")
+        for name, value in (("least", -128.0), ("most", 127.0), ("too much", 128.0)):
+            if all(tensor.name != name for tensor in model.graph.initializer):
+                model.graph.initializer.append(helper.make_tensor(name, TensorProto.FLOAT, [], [value]))
+        plant(model, pair)
+
+    return only_int8
+
+
+FAULTS: dict[str, Callable[[onnx.ModelProto, Pair], None]] = {
+    "scale 1 % off": scale,
+    "tensor not quantised": unquantised,
+    "wrong zero point": zero_point,
+    "one scale for all channels": per_tensor,
+    "truncated, not rounded": _int8_steps([("Floor", []), ("Clip", ["least", "most"])]),
+    "saturates at 128": _int8_steps([("Round", []), ("Clip", ["least", "too much"])]),
+}
+
+
+class Bench:
+    """The quantised graph of a rule, run by an engine."""
+
+    def __init__(self, context: RunContext, case: Case, rule: QuantizationRule, scratch: Path) -> None:
+        spec = ModelSpec(**{**vars(case.model), "quantization": rule})
+        self.context, self.scratch = context, scratch
+        self.case = Case(case.engine, spec, case.precision, case.batch, case.options)
+        self.graph = context.model_store.onnx_file(case.model).path
+        self.path = context.model_store.onnx_file(spec).path
+        self.model = onnx.load(self.path)
+        self.expected = quantized_tensors(self.model)
+        self.images = context.model_store.images(case.model, case.batch)
+        self.exact = context.tolerances.exact(self.case)
+
+    def run(self, path: Path, images) -> dict[str, np.ndarray]:
+        """Run a QDQ file as it is."""
+        engine = self.context.program_pool.engine(self.case.engine)
+        program = engine.prepare(path, shape=images.shape, precision="fp32", options=self.case.options)
+        try:
+            return program.run({program.inputs[0].name: images})
+        finally:
+            program.close()
+
+    def judge(self, path: Path):
+        """Return the verdict on the logits of a file, and its localisation."""
+        outputs = self.run(path, self.images)
+        verdict = judge_outputs(self.case, self.context, actual=outputs, expected=self.exact, images=self.images)
+        localizer = Localizer(
+            self.run,
+            path,
+            self.context.tolerances.of_case(self.case).evaluator,
+            self.images,
+            self.context.tolerances.arithmetic(self.case),
+            self.scratch,
+            rows=range(1),
+            seconds=np.inf,
+            factor=self.context.tolerances.factor(self.case).factor,
+            graph=self.graph,
+        )
+        return verdict, outputs, localizer.localize(), localizer
+
+
+@dataclass(frozen=True)
+class Row:
+    """One planted fault."""
+
+    fault: str
+    place: str
+    effect: float  # relative change of the logits
+    reported: bool  # as a difference of what the engine quantised
+    in_logits: bool
+    in_block: bool
+    right_block: bool
+
+
+def plant(bench: Bench, name: str, random: np.random.Generator, clean: dict[str, np.ndarray]) -> Row | None:
+    """Plant a fault at a random place; None if it does not apply or changes no bit."""
+    model = copy_model(bench.model)
+    pair = random.choice(np.array(pairs(model), dtype=object))
+    try:
+        FAULTS[name](model, pair)
+    except LookupError:
+        return None
+    path = bench.scratch / "faulty.onnx"
+    onnx.save(model, path)
+    verdict, outputs, found, localizer = bench.judge(path)
+    if all(np.array_equal(outputs[key], clean[key]) for key in clean):
+        return None
+    effect = float(relative_errors(outputs, {key: np.float64(value) for key, value in clean.items()}).max())
+    reported = differences(bench.expected, quantized_tensors(model))
+    return Row(
+        name,
+        pair.product.output[0],
+        effect,
+        any(row.tensor in {pair.quantize.input[0], _weight(pair)} for row in reported),
+        verdict.wrong,
+        found.first_block is not None,
+        found.first_block == _block(localizer, pair),
+    )
+
+
+def _weight(pair: Pair) -> str:
+    return pair.product.input[1].removesuffix("/dequantized")
+
+
+def _block(localizer: Localizer, pair: Pair) -> str:
+    """Return the block that reads the quantised tensor first."""
+    source = pair.quantize.input[0]
+    for block in localizer.blocks:
+        if source in block.inputs or any(source in group.compared for group in block.groups[:-1]):
+            return block.name
+    return localizer.blocks[0].name
+
+
+def false_alarms(bench: Bench) -> Iterator[str]:
+    """Yield what is flagged without fault: on ONNX Runtime at each optimisation level, with one thread and two."""
+    for level in ("disable", "basic", "extended", "all") if "onnxruntime" in bench.case.engine else ("",):
+        for threads in (1, 2) if level else (0,):
+            options = EngineOptions(graph_optimization=level, threads=threads)
+            bench.case = Case(bench.case.engine, bench.case.model, bench.case.precision, bench.case.batch, options)
+            verdict, _, found, _ = bench.judge(bench.path)
+            if verdict.wrong or found.first_block:
+                yield f"{level} {threads}: {verdict.failed_check} {found.summary}"
+
+
+def main() -> None:
+    """Run from a shell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", default="onnxruntime:cpu")
+    parser.add_argument("--variant", default="digits_nfnet")
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--seeds", type=int, default=1, help="of places; 0 has the default weights, others seeded ones")
+    options = parser.parse_args()
+    size = (options.image_size, options.image_size)
+    with RunContext.create(cache_folder()) as context, tempfile.TemporaryDirectory() as scratch:
+        for name, (kind, rule) in STUDIED.items():
+            rows, alarms = [], []
+            for seed in range(options.seeds):
+                source = WeightSources("auto" if not seed else "seeded", cache_folder()).of(options.variant)
+                spec = ModelSpec(options.variant, None, size, seed, None, source.weights, source.path)
+                bench = Bench(context, Case(options.engine, spec, kind, IMAGES), rule, Path(scratch))
+                alarms += false_alarms(bench)
+                clean, random = bench.run(bench.path, bench.images), np.random.default_rng(seed)
+                rows += [row for fault in FAULTS if (row := plant(bench, fault, random, clean))]
+            print(f"\n{name}: {len(alarms)} false alarms", *alarms, sep="\n  ")
+            print("| fault | planted | largest effect | reported | in the logits | in a block | in the right block |")
+            print("|---|---|---|---|---|---|---|")
+            for fault in FAULTS:
+                some = [row for row in rows if row.fault == fault]
+                counts = [
+                    sum(getattr(row, key) for row in some)
+                    for key in ("reported", "in_logits", "in_block", "right_block")
+                ]
+                effect = max((row.effect for row in some), default=0.0)
+                print(f"| {fault} | {len(some)} | {effect:.2g} | {' | '.join(map(str, counts))} |", flush=True)
+            print(*(f"missed: {row}" for row in rows if not (row.reported or row.in_logits or row.in_block)), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
