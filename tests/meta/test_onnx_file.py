@@ -179,11 +179,6 @@ def test_image_classifier_is_described(write, name, kind, dtype):
     assert inspect(path, label="mine").label == "mine"
 
 
-def test_built_model_is_described(built):
-    """Its batch is a symbol."""
-    assert inspect(built).input == TensorInfo("inputs", "float32", ("batch", 3, 32, 32))
-
-
 def half_weight(*nodes):
     """Return a model with a half weight ``w`` and these nodes."""
     weight = numpy_helper.from_array(np.ones(4, np.float16), "w")
