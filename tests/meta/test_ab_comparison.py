@@ -167,15 +167,6 @@ def test_two_versions_of_onnxruntime(runner, tmp_path):
     assert "99 % interval" in done.out
 
 
-def test_installation_without_the_packages_fails_the_test(runner, tmp_path):
-    """With the last line of the child's traceback."""
-    bare = executable(tmp_path / "python")
-    bare.write_text(f"#!/bin/sh\nexec {sys.executable} -S -E -c 'import numpy'\n")
-    done = runner.small(TEST, f"--ab={bare}", *CASE)
-    assert done.code == 1, done.text
-    assert "No module named 'numpy'" in done.out
-
-
 def test_engine_without_migraphx_is_skipped_for_another_migraphx(runner, tmp_path):
     """Comparing nothing is not a success."""
     executable(tmp_path / "libmigraphx_c.so.3")
