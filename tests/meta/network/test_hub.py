@@ -126,7 +126,7 @@ def test_auto_does_not_depend_on_the_hub(hub, runner, fault, text):
     (header,) = [line for line in done.out.splitlines() if line.startswith("weights of test_nfnet: seeded")]
     assert text in header
     assert "\npass onnxruntime:cpu-test_nfnet@64-fp32-b1 " in done.out
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 40
     assert hub.bodies_sent() == []
 
 
