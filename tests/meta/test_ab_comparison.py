@@ -94,20 +94,20 @@ def test_installation_is_a_python_a_venv_or_a_migraphx(tmp_path, monkeypatch):
     python = executable(tmp_path / "venv" / "bin" / "python")
     other = executable(tmp_path / "pypy3")
     library = executable(tmp_path / "lib" / "libmigraphx_c.so.3")
-    for place, found in ((tmp_path / "venv", python), ("venv", python), (python, python), (other, other)):
-        assert installation(str(place)) == Installation(str(found), {"NFNET_MIGRAPHX": None})
+    for place, found in ((tmp_path / "venv", python), (Path("venv"), python), (python, python), (other, other)):
+        assert installation(place) == Installation(str(found), {"NFNET_MIGRAPHX": None})
     monkeypatch.setenv("LD_LIBRARY_PATH", "/other")
     for place in (library, library.parent, library.parents[1]):
         environment = {"NFNET_MIGRAPHX": str(place), "LD_LIBRARY_PATH": f"{library.parent}:/other"}
-        assert installation(str(place)) == Installation(sys.executable, environment)
+        assert installation(place) == Installation(sys.executable, environment)
 
 
 def test_other_targets_are_refused(tmp_path):
     """Otherwise this installation would be compared with itself."""
     (tmp_path / "file").touch()
-    for place in ("/nowhere", "~nobody-of-that-name/venv", 300 * "x", str(tmp_path), str(tmp_path / "file")):
+    for place in ("/nowhere", 300 * "x", str(tmp_path), str(tmp_path / "file")):
         with pytest.raises(BenchmarkError, match=re.escape(place)) as error:
-            installation(place)
+            installation(Path(place))
         assert error.value.hint
 
 
@@ -165,15 +165,6 @@ def test_two_versions_of_onnxruntime(runner, tmp_path):
     assert done.code in {0, 1}, done.text  # either may be the faster one
     assert f"onnxruntime:cpu {ours}, base {theirs} of " in done.out
     assert "99 % interval" in done.out
-
-
-def test_installation_without_the_packages_fails_the_test(runner, tmp_path):
-    """With the last line of the child's traceback."""
-    bare = executable(tmp_path / "python")
-    bare.write_text(f"#!/bin/sh\nexec {sys.executable} -S -E -c 'import numpy'\n")
-    done = runner.small(TEST, f"--ab={bare}", *CASE)
-    assert done.code == 1, done.text
-    assert "No module named 'numpy'" in done.out
 
 
 def test_engine_without_migraphx_is_skipped_for_another_migraphx(runner, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from fixtures import hardware
 from fixtures.benchmark import environment
-from fixtures.benchmark.environment import HARDWARE, differences, external_cpu_seconds, gpu_memory_used, machine_facts
+from fixtures.benchmark.environment import HARDWARE, differences, external_cpu_seconds, machine_facts
 
 NODES = "sys/class/kfd/kfd/topology/nodes"
 CARD = "sys/class/drm/renderD128/device"
@@ -23,7 +23,6 @@ def machine(tmp_path, monkeypatch):
         f"{NODES}/0/properties": "cpu_cores_count 96\ngfx_target_version 0\n",
         f"{NODES}/1/properties": MI300X,
         f"{CARD}/power_dpm_force_performance_level": "auto\n",
-        f"{CARD}/mem_info_vram_used": "1048576\n",
         "sys/module/amdgpu/version": "6.8.5\n",
         "opt/rocm/.info/version": "6.4.0-1\n",
     }.items():
@@ -69,14 +68,6 @@ def test_machine_without_information_has_facts_and_no_gpu(tmp_path):
     """Empty text stands for what is unknown."""
     facts = machine_facts("", tmp_path)
     assert (facts["gpus"], facts["gpu_driver"], facts["cpu_governor"]) == ("none", "", "")
-    assert gpu_memory_used(tmp_path) == []
-
-
-def test_gpu_memory_is_unknown_without_the_drivers_file(machine):
-    """None for that GPU."""
-    assert gpu_memory_used(machine) == [1 << 20]
-    (machine / CARD / "mem_info_vram_used").unlink()
-    assert gpu_memory_used(machine) == [None]
 
 
 def test_external_load_counts_others_on_the_cpus_of_this_process(monkeypatch):

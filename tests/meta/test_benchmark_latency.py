@@ -1,11 +1,9 @@
 """Latency benchmarks in real runs: what is recorded, and when nothing is measured."""
 
-import argparse
 import json
 
 import pytest
 
-from fixtures.arguments import positive
 from fixtures.plugin.latency_benchmark import IN_PARALLEL
 
 WORDS = ("tests/performance/test_latency.py", "--precision", "fp32", "--speed-seconds", "0.3")
@@ -36,7 +34,6 @@ def test_each_case_is_recorded_with_what_was_measured(report):
         assert len(info["model_sha256"]) == 64
         assert {"provider", "graph_optimization", "intra_op_threads"} <= set(info["facts"])
         assert info["costs"]["compile_seconds"] > 0
-        assert info["host_bytes"] > 1 << 20
         assert row["group"] == "test_nfnet@64"
 
 
@@ -94,11 +91,3 @@ def test_suite_needs_pytest_benchmark(runner):
     done = runner.small(*WORDS, "-p", "no:benchmark")
     assert done.code == 4
     assert "-p no:benchmark" in done.err
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "soon", "nan", "inf"])
-def test_seconds_are_above_zero(text):
-    """Anything else is refused."""
-    assert positive("0.5") == 0.5
-    with pytest.raises(argparse.ArgumentTypeError, match=text):
-        positive(text)

@@ -97,11 +97,9 @@ def test_xdist_workers_do_not_ask_the_hub(hub, runner, tmp_path):
         (AGREEMENT, *OPTIONS, "--collect-only", "--weights", "pretrained"),
         (AGREEMENT, "--collect-only", "--model=https://127.0.0.2:9/net.onnx"),
         (AGREEMENT, *OPTIONS, "--markers"),
-        (AGREEMENT, *OPTIONS, "--fixtures"),
-        (AGREEMENT, *OPTIONS, "--fixtures-per-test"),
         ("tests/meta/test_variants.py", *OPTIONS),
     ],
-    ids=["collect", "collect a URL", "markers", "fixtures", "fixtures per test", "meta tests"],
+    ids=["collect", "collect a URL", "markers", "meta tests"],
 )
 def test_a_run_without_cases_does_not_use_the_network(hub, runner, words):
     """Nothing needs the weights."""
@@ -128,7 +126,7 @@ def test_auto_does_not_depend_on_the_hub(hub, runner, fault, text):
     (header,) = [line for line in done.out.splitlines() if line.startswith("weights of test_nfnet: seeded")]
     assert text in header
     assert "\npass onnxruntime:cpu-test_nfnet@64-fp32-b1 " in done.out
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 40
     assert hub.bodies_sent() == []
 
 

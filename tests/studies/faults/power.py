@@ -25,7 +25,7 @@ from onnx import numpy_helper
 
 from fixtures.cache import cache_folder
 from fixtures.engines.onnxruntime.int8 import quantised
-from fixtures.localize.blocks import Block, read_data_flow, split_into_blocks
+from fixtures.localize.blocks import Subgraph, read_data_flow, split_into_blocks
 from fixtures.localize.records import Localization
 from fixtures.localize.score import score_tensors
 from fixtures.localize.search import Localizer
@@ -211,7 +211,7 @@ class Bench:
                 return Located(effect, DEFAULT.factor + clean_error, flagged, right)
         return Located(0.0, np.inf, flagged, right=False)
 
-    def _block_effect(self, block: Block, compared, faulty, clean) -> tuple[float, float]:
+    def _block_effect(self, block: Subgraph, compared, faulty, clean) -> tuple[float, float]:
         """Return what the fault changes and the error without fault, in noise floors of the block."""
         tensors = {**clean, self.flow.image: self.images}
         inputs = {name: tensors[name] for name in (self.flow.image, *block.inputs)}
