@@ -72,7 +72,7 @@ def test_notebook_uses_the_bundled_network_without_pretrained_weights(executed):
     """And says why."""
     text = printed(executed, "model")
     assert "onnxruntime:cpu is judged" in text
-    assert re.search(r"^digits_nfnet@32\+trained: trained, .*; dm_nfnet_f0: ", text, re.MULTILINE)
+    assert re.search(r"^digits_nfnet@32\+trained: trained .*; dm_nfnet_f0: ", text, re.MULTILINE)
 
 
 def test_notebook_prints_probabilities_of_the_digits(executed):
