@@ -38,8 +38,3 @@ def fault(statement):
 def patched_comparison(patch):
     """Return the script with a patch in front."""
     return SCRIPT.format(root=str(ROOT), patch=patch)
-
-
-def faulty_comparison(statement):
-    """Return the script with a fault in the optimised ONNX Runtime."""
-    return patched_comparison(fault(statement))

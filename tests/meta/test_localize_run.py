@@ -15,7 +15,7 @@ from fixtures.plugin.agreement import NOT_EVERY_BLOCK, WRONG_BLOCK
 from fixtures.run.localize import NOT_LOCALIZED
 from fixtures.verdict.message import DISAGREES, FIRST_WRONG_BLOCK, REPRODUCE, SAVED
 from tests.meta.conftest import SMALL
-from tests.meta.faulty_comparison import faulty_comparison
+from tests.meta.faulty_comparison import fault
 
 AGREEMENT, BLOCKS = "tests/conformance/test_agreement.py", "tests/conformance/test_blocks.py"
 FP32 = ("--precision", "fp32", "--batch", "1")
@@ -198,9 +198,9 @@ def test_comparison_localises_the_image_that_fails(runner, tmp_path):
     """The last of four random ones, and of a folder."""
     for number, colour in enumerate(("red", "green", "blue", "white")):
         Image.new("RGB", (80, 80), colour).save(tmp_path / f"{number}.png")
-    code = faulty_comparison("for array in results.values(): array[3:4] = 0")
+    last_zero = fault("for array in results.values(): array[3:4] = 0")
     for which in (("--inputs", "4"), ("--images", tmp_path)):
-        done = runner.python("-c", code, *SMALL, "--batch", "4", "--explain", *which)
+        done = runner.compare(*SMALL, "--batch", "4", "--explain", *which, patch=last_zero)
         assert done.code == 1, done.text
         (line,) = values(FIRST_WRONG_BLOCK, done)
         assert line.startswith("stem.conv1 ")
