@@ -137,8 +137,7 @@ def test_default_notification_sink_is_stderr(capsys):
 
 def test_pytest_capture_does_not_hide_the_wait_for_a_lock(runner, tmp_path):
     """Nor in a run that passes."""
-    plugin = tmp_path / "waiting.py"
-    plugin.write_text(
+    plugin = (
         "from pathlib import Path\nfrom fixtures import cache\nfrom tests.meta.held_lock import hold_lock\n"
         f"place = Path({str(tmp_path / 'model')!r})\ncache.SILENT_WAIT_SECONDS = 0.1\n"
         "def pytest_runtest_call(item):\n    notified, real = hold_lock(place), cache._sinks[-1]\n"
