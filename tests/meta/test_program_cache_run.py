@@ -45,7 +45,9 @@ def test_second_run_loads_programs_and_gives_the_same_verdicts(runner, without_p
     """In one process or several; without the cache nothing is loaded."""
     arguments = (AGREEMENT, *ONE, "--batch", "2", without_programs)
     several = ("-n", "2") if util.find_spec("xdist") else ()
-    runs = [runner.small(*arguments, *more, plugin=CACHING_PLUGIN) for more in ((), (), several, ("--no-program-cache",))]
+    runs = [
+        runner.small(*arguments, *more, plugin=CACHING_PLUGIN) for more in ((), (), several, ("--no-program-cache",))
+    ]
     assert [done.code for done in runs] == [0] * 4, [done.text for done in runs]
     assert list(map(counts, runs)) == [[(0, 2)], [(2, 2)], [(2, 2)], []]
     verdicts = [sorted(re.findall(r"^pass .* comparisons$", done.out, re.MULTILINE)) for done in runs]
