@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +169,14 @@ def classifier(tmp_path_factory):
 def half(tmp_path_factory):
     """A small network whose file is in half precision, as users have them."""
     return built_model(ModelSpec("test_nfnet", size=(64, 64)), precision("fp16"), tmp_path_factory.mktemp("half"))
+
+
+@pytest.fixture
+def public_folder():
+    """A folder that other users may enter; pytest's own are closed to them."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.fixture

@@ -1,10 +1,5 @@
 """ONNX files: image classifiers are described; any other file is refused in one line with its path and a hint."""
 
-import os
-import shutil
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
@@ -77,19 +72,13 @@ def test_path_without_a_file_is_refused(tmp_path):
     check_refused(lambda: load_model(endless), endless)
 
 
-@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")
-def test_unreadable_file_is_refused():
+def test_unreadable_file_is_refused(public_folder):
     """The message has the system's reason."""
-    folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
-    try:
-        folder.chmod(0o755)
-        path = folder / "model.onnx"
-        path.write_bytes(model_of().SerializeToString())
-        path.chmod(0)
-        with unprivileged_user():
-            check_refused(lambda: load_model(path), path, "Permission denied")
-    finally:
-        shutil.rmtree(folder)
+    path = public_folder / "model.onnx"
+    path.write_bytes(model_of().SerializeToString())
+    path.chmod(0)
+    with unprivileged_user():
+        check_refused(lambda: load_model(path), path, "Permission denied")
 
 
 @pytest.mark.parametrize("part", [1, 50, 200, 0.01, 0.1, 0.5, 0.9, 0.999, -1])
