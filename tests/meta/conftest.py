@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from fixtures.plugin.failures import unavailable
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec
 from fixtures.run.context import RunContext
+from tests.meta import forking
+from tests.meta.faulty_comparison import patched_comparison
 
 ROOT = Path(__file__).parents[2]
 EXECUTE = """
@@ -63,34 +66,51 @@ class Runner:
 
     cache: Path
 
+    def environment(self, more=None):
+        """Return the environment of a command."""
+        kept = {
+            key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "NFNET", "PYTHONDONT"))
+        }
+        own = {"NFNET_CACHE_DIR": self.cache, "TMPDIR": self.cache}
+        own |= {"HF_HUB_OFFLINE": 1, "HF_HUB_CACHE": self.cache / "hub", "PYTHONPYCACHEPREFIX": self.cache / "bytecode"}
+        return kept | {key: str(value) for key, value in own.items()} | (more or {})
+
     def python(self, *words, env=None, cwd=ROOT, timeout=300):
-        """Run Python with ``words``."""
-        settings = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "NFNET"))}
-        settings |= {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(self.cache / "hub"), "PYTHONDONTWRITEBYTECODE": "1"}
-        settings |= {"NFNET_CACHE_DIR": str(self.cache), "TMPDIR": str(self.cache)}
-        options = {"cwd": cwd, "env": settings | (env or {}), "timeout": timeout}
+        """Run a new Python with ``words``."""
+        options = {"cwd": cwd, "env": self.environment(env), "timeout": timeout}
         command = [sys.executable, *map(str, words)]
         done = subprocess.run(command, **options, capture_output=True, text=True, check=False)
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def pytest(self, *words, plugin=None, env=None, **options):
-        """Run pytest; ``plugin`` is a file with hooks that the run loads besides, or the text of one."""
+    def forked(self, name, *words, env=None, cwd=ROOT, timeout=300):
+        """Run a module or a script; large packages are imported already."""
+        return Done(*forking.run(name, words, env=self.environment(env), cwd=cwd, timeout=timeout))
+
+    def text_file(self, text):
+        """Return a Python file with a text."""
+        path = self.cache / f"text_{zlib.crc32(text.encode())}.py"
+        path.write_text(text)
+        return path
+
+    def pytest(self, *words, plugin=None, env=None, fresh=False, **options):
+        """Run pytest with a ``plugin``, which is a file with hooks or their text; ``fresh``: in a new Python."""
         more = ()
         if isinstance(plugin, str):
-            text, plugin = plugin, self.cache / f"plugin_{zlib.crc32(plugin.encode())}.py"
-            plugin.write_text(text)
+            plugin = self.text_file(plugin)
         if plugin:
             env = {**(env or {}), "PYTHONPATH": str(plugin.parent)}
             more = ("-p", plugin.stem)
-        return self.python("-m", "pytest", "-p", "no:cacheprovider", *more, *words, env=env, **options)
+        command = ("pytest", "-p", "no:cacheprovider", *more, *words)
+        return self.python("-m", *command, env=env, **options) if fresh else self.forked(*command, env=env, **options)
 
     def small(self, *words, **options):
         """The suite on ONNX Runtime with a small network, without the benchmarks unless they are named."""
         return self.pytest(*SMALL, *words, **options)
 
-    def compare(self, *words, **options):
-        """ort_comparison.py."""
-        return self.python(ROOT / "ort_comparison.py", *words, **options)
+    def compare(self, *words, patch="", **options):
+        """ort_comparison.py, with some Python in front."""
+        script = self.text_file(patched_comparison(patch)) if patch else ROOT / "ort_comparison.py"
+        return self.forked(script, *words, **options)
 
     def notebook(self, place, settings, env=None, timeout=300):
         """Execute the notebook in a folder with some of its settings changed; return it with its outputs."""
@@ -149,6 +169,14 @@ def classifier(tmp_path_factory):
 def half(tmp_path_factory):
     """A small network whose file is in half precision, as users have them."""
     return built_model(ModelSpec("test_nfnet", size=(64, 64)), precision("fp16"), tmp_path_factory.mktemp("half"))
+
+
+@pytest.fixture
+def public_folder():
+    """A folder that other users may enter; pytest's own are closed to them."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.fixture

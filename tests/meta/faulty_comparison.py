@@ -1,5 +1,6 @@
 """``ort_comparison.py`` with a patch, and patches that suit it and plugins of pytest."""
 
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -11,12 +12,13 @@ import ort_comparison
 sys.exit(ort_comparison.main(sys.argv[1:]))
 """
 FAULT = """
+import numpy as np
 from fixtures.engines.onnxruntime.engine import OnnxRuntimeProgram
 real = OnnxRuntimeProgram.run
 def run(self, feeds):
     results = real(self, feeds)
     if self.facts["graph_optimization"] != "disable":
-        {fault}
+{fault}
     return results
 OnnxRuntimeProgram.run = run
 """
@@ -32,14 +34,9 @@ OnnxRuntimeEngine._session = session
 
 def fault(statement):
     """Return a patch of the optimised ONNX Runtime; ``statement`` changes ``results``."""
-    return FAULT.format(fault=statement)
+    return FAULT.format(fault=textwrap.indent(statement, 8 * " "))
 
 
 def patched_comparison(patch):
     """Return the script with a patch in front."""
     return SCRIPT.format(root=str(ROOT), patch=patch)
-
-
-def faulty_comparison(statement):
-    """Return the script with a fault in the optimised ONNX Runtime."""
-    return patched_comparison(fault(statement))

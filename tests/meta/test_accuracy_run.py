@@ -21,6 +21,7 @@ from fixtures.accuracy.imagenet import read_labels
 from fixtures.accuracy.labelled_images import calibration_split, evaluation_split
 from fixtures.images.labels import synset_ids
 from fixtures.verdict.message import REPRODUCE
+from tests.meta.faulty_comparison import fault
 from tests.meta.tiny_models import tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -30,30 +31,9 @@ DIGITS = (*CPU, "--variant", "digits_nfnet", "--precision", "fp32", "--batch", "
 SEEDED = (*CPU, "--variant", "test_nfnet", "--image-size", "64", "--weights", "seeded")
 PHOTOGRAPHS = (*SEEDED, "--precision", "fp32", "--batch", "2")
 CASE = "onnxruntime:cpu-digits_nfnet@32+trained-fp32-b4"
-FAULT = """
-import numpy as np
-from fixtures.run.programs import ProgramPool
-
-original = ProgramPool.run
-
-def run(self, case, images):
-    return {{name: faulty(logits) for name, logits in original(self, case, images).items()}}
-
-def faulty(logits):
-    changed = logits.copy()
-    {fault}
-    return changed
-
-ProgramPool.run = run
-"""
-NINES_ARE_FOURS = "nines = logits.argmax(1) == 9; changed[nines, 4] = logits[nines, 9] + 1"
-NINES_ARE_NAN = "changed[logits.argmax(1) == 9] = np.nan"
-REVERSED = "changed = changed[:, ::-1]"
-
-
-def plugin(fault):
-    """Return the text of a plugin with a fault in the engine."""
-    return FAULT.format(fault=fault)
+NINES_ARE_FOURS = "logits = results['logits']\nnines = logits.argmax(1) == 9\nlogits[nines, 4] = logits[nines, 9] + 1"
+NINES_ARE_NAN = "logits = results['logits']\nlogits[logits.argmax(1) == 9] = np.nan"
+REVERSED = "results['y'] = results['y'][:, ::-1]"
 
 
 @pytest.fixture
@@ -95,7 +75,7 @@ def test_bundled_network_passes_with_its_accuracy_in_the_summary(runner):
 
 def test_wrong_predictions_fail_with_the_largest_flips(runner):
     """Image, classes, needed and allowed error, McNemar's test, and the command that reproduces it."""
-    done = runner.pytest(*DIGITS, plugin=plugin(NINES_ARE_FOURS))
+    done = runner.pytest(*DIGITS, plugin=fault(NINES_ARE_FOURS))
     assert done.code == 1
     assert flips(done.out) == ("47", "352")
     needed, allowed = re.search(r"image \d+: '4' instead of '9' .* (\S+) u, allowed (\S+) u", done.out).groups()
@@ -107,7 +87,7 @@ def test_wrong_predictions_fail_with_the_largest_flips(runner):
 
 def test_images_with_nan_logits_are_classified_wrongly(runner):
     """No error explains NaN."""
-    done = runner.pytest(*DIGITS, plugin=plugin(NINES_ARE_NAN))
+    done = runner.pytest(*DIGITS, plugin=fault(NINES_ARE_NAN))
     assert done.code == 1
     assert re.search(r"NaN.* instead of '9' needs an error of inf u", done.out)
 
@@ -156,7 +136,7 @@ def test_model_file_is_judged_on_imagenet(runner, folder, tmp_path, model_batch,
     good = runner.pytest(*CPU, *model, f"--imagenet={folder}", f"--cache-dir={tmp_path / 'good'}")
     assert good.code == 0, good.text
     words = (*CPU, *model, f"--imagenet={folder}", f"--cache-dir={tmp_path / 'bad'}")
-    bad = runner.pytest(*words, plugin=plugin(REVERSED))
+    bad = runner.pytest(*words, plugin=fault(REVERSED))
     assert bad.code == 1
     assert flips(bad.out) == ("5", "5"), bad.text
     named = re.findall(r"  image (\S+): '.*' instead of '.*' needs an error of", bad.out)

@@ -170,10 +170,9 @@ def test_run_that_did_not_succeed_is_not_saved(runner, storage, words, code):
     assert not list(storage.rglob("*_after.json"))
 
 
-def test_interrupted_run_shows_what_it_measured_and_is_not_saved(runner, storage, tmp_path):
+def test_interrupted_run_shows_what_it_measured_and_is_not_saved(runner, storage):
     """What was not measured is no failure then."""
-    plugin = tmp_path / "interrupting.py"
-    plugin.write_text("def pytest_runtest_setup(item):\n    if 'b2]' in item.nodeid: raise KeyboardInterrupt\n")
+    plugin = "def pytest_runtest_setup(item):\n    if 'b2]' in item.nodeid: raise KeyboardInterrupt\n"
     rewrite(storage, scaled(1e4))
     done = run(runner, storage, *COMPARE, "--benchmark-save=after", plugin=plugin)
     assert done.code == 2, done.text

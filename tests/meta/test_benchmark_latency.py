@@ -71,10 +71,9 @@ def test_nothing_is_measured_in_parallel_and_it_is_skipped(runner):
     assert IN_PARALLEL in done.out
 
 
-def test_benchmark_that_cannot_run_is_one_failure(runner, tmp_path):
+def test_benchmark_that_cannot_run_is_one_failure(runner):
     """pytest-benchmark's warning that it was not used is no second one."""
-    plugin = tmp_path / "broken_run.py"
-    plugin.write_text(
+    plugin = (
         "from fixtures.engines.onnxruntime.engine import OnnxRuntimeProgram\n"
         "from fixtures.errors import RunError\n"
         "def run(self, feeds): raise RunError('no more memory')\n"

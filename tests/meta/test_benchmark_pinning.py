@@ -90,16 +90,6 @@ def test_threads_that_fill_the_cpus_are_found(monkeypatch, ran, cpus, found):
     assert threads == found
 
 
-def test_cpu_time_of_each_thread_is_read():
-    """From the kernel."""
-    with Workers(1) as workers:
-        (thread,) = workers.cpus
-        end = time.monotonic() + 30
-        while not (ran := pinning._thread_seconds()[thread]) and time.monotonic() < end:
-            time.sleep(0.05)
-    assert ran > 0
-
-
 def test_sampled_call_is_pinned_and_external_load_is_read_on_all_cpus(monkeypatch):
     """The warm-up runs before the threads are known."""
     seen = {}

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -78,17 +77,12 @@ def test_folder_that_cannot_be_made_is_an_error(tmp_path, monkeypatch, place):
     check_error(caught, place)
 
 
-@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")
-def test_read_only_folder_is_an_error():
+def test_read_only_folder_is_an_error(public_folder):
     """It exists, but cannot be written."""
-    folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
-    try:
-        folder.chmod(0o555)
-        with unprivileged_user(), pytest.raises(CacheError) as caught:
-            cache_folder(str(folder))
-        check_error(caught, str(folder), "Permission denied")
-    finally:
-        shutil.rmtree(folder)
+    public_folder.chmod(0o555)
+    with unprivileged_user(), pytest.raises(CacheError) as caught:
+        cache_folder(str(public_folder))
+    check_error(caught, str(public_folder), "Permission denied")
 
 
 # ---- locks
@@ -137,8 +131,7 @@ def test_default_notification_sink_is_stderr(capsys):
 
 def test_pytest_capture_does_not_hide_the_wait_for_a_lock(runner, tmp_path):
     """Nor in a run that passes."""
-    plugin = tmp_path / "waiting.py"
-    plugin.write_text(
+    plugin = (
         "from pathlib import Path\nfrom fixtures import cache\nfrom tests.meta.held_lock import hold_lock\n"
         f"place = Path({str(tmp_path / 'model')!r})\ncache.SILENT_WAIT_SECONDS = 0.1\n"
         "def pytest_runtest_call(item):\n    notified, real = hold_lock(place), cache._sinks[-1]\n"

@@ -39,10 +39,9 @@ def test_crash_output_is_printed_when_the_process_dies(runner, tmp_path, end):
     assert not list(tmp_path.iterdir())
 
 
-def test_crash_output_is_printed_despite_pytests_own_capture(runner, tmp_path):
+def test_crash_output_is_printed_despite_pytests_own_capture(runner):
     """Which ends with the process."""
-    plugin = tmp_path / "crashing.py"
-    plugin.write_text(
+    plugin = (
         "from fixtures.engines.onnxruntime.engine import OnnxRuntimeProgram\n"
         f"OnnxRuntimeProgram.run = lambda self, feeds: exec({CRASHES.format(end='os.abort()')!r}, {{}})\n"
     )

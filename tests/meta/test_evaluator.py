@@ -48,13 +48,11 @@ def distance(actual, expected):
         ("nf_resnet50", None, (33, 47)),
         ("eca_nfnet_l0", None, (64, 64)),
         ("nf_regnet_b1", None, (50, 64)),
-        ("dm_nfnet_f0", None, (32, 49)),
-        ("nfnet_f0", None, (48, 32), 0, 13),
     ],
     ids=lambda spec: ModelSpec(*spec).label,
 )
 def test_networks_agree_with_the_onnx_evaluator(models, spec):
-    """Logits and a tensor in the middle."""
+    """Logits and a tensor in the middle; ``test_golden.py`` compares the logits of the other families."""
     assert_agree(models(*spec), synthetic_images("networks", (2, 3, *spec[2])).astype(np.float64))
 
 

@@ -69,11 +69,9 @@ Program.run = faulty
         (STAYS_WRONG, "test_isolation.py::test_extreme_image_leaves_the_others_unchanged"),
     ],
 )
-def test_conformance_test_of_a_behaviour_fails_for_its_fault(runner, tmp_path, fault, test):
+def test_conformance_test_of_a_behaviour_fails_for_its_fault(runner, fault, test):
     """On an engine that passes it otherwise."""
-    plugin = tmp_path / "planted.py"
-    plugin.write_text(HEAD + fault)
     options = ("--batch", "2", "--precision", "fp32", "--explain", "never", f"tests/conformance/{test}")
-    done = runner.small(*options, plugin=plugin)
+    done = runner.small(*options, plugin=HEAD + fault)
     assert done.code == 1, done.text
     assert f"FAILED tests/conformance/{test}" in done.out

@@ -1,9 +1,6 @@
 """Images are found, and decoded by threads into batches, in order; unusable ones are skipped and reported."""
 
-import os
 import re
-import shutil
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -155,26 +152,19 @@ def test_images_are_found_in_sorted_order(tmp_path):
     assert find_images([named, root / "b"]) == [named, root / "b" / "2.JPEG"]
 
 
-@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")
-def test_unreadable_folder_is_refused():
+def test_unreadable_folder_is_refused(public_folder):
     """At any depth: a run over the other images would look like a complete one. A named file in it is skipped."""
-    folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
-    closed = folder / "closed"
-    try:
-        closed.mkdir()
-        folder.chmod(0o755)
-        Image.new("RGB", (8, 8)).save(folder / "good.png")
-        closed.chmod(0)
-        with unprivileged_user():
-            for search in (find_images, lambda places: imagenet.read_labels(places[0])):
-                with pytest.raises(ImageError, match="Permission denied"):
-                    search([closed])
+    good, closed = public_folder / "good.png", public_folder / "closed"
+    Image.new("RGB", (8, 8)).save(good)
+    closed.mkdir(0)
+    with unprivileged_user():
+        for search in (find_images, lambda places: imagenet.read_labels(places[0])):
             with pytest.raises(ImageError, match="Permission denied"):
-                find_images([folder])
-            (batch,) = load_batches([closed / "x.png", folder / "good.png"], red_value, 1)
-        assert [error.where for error in batch.skipped] == [str(closed / "x.png")]
-    finally:
-        shutil.rmtree(folder)
+                search([closed])
+        with pytest.raises(ImageError, match="Permission denied"):
+            find_images([public_folder])
+        (batch,) = load_batches([closed / "x.png", good], red_value, 1)
+    assert [error.where for error in batch.skipped] == [str(closed / "x.png")]
 
 
 def test_name_too_long_for_the_file_system_is_an_image_error(tmp_path):

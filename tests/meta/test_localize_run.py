@@ -3,10 +3,8 @@
 import re
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 from PIL import Image
 
 from fixtures.localize import bug_report
@@ -15,42 +13,16 @@ from fixtures.plugin.agreement import NOT_EVERY_BLOCK, WRONG_BLOCK
 from fixtures.run.localize import NOT_LOCALIZED
 from fixtures.verdict.message import DISAGREES, FIRST_WRONG_BLOCK, REPRODUCE, SAVED
 from tests.meta.conftest import SMALL
-from tests.meta.faulty_comparison import faulty_comparison
+from tests.meta.faulty_comparison import fault
+from tests.meta.localizing import saved
 
 AGREEMENT, BLOCKS = "tests/conformance/test_agreement.py", "tests/conformance/test_blocks.py"
 FP32 = ("--precision", "fp32", "--batch", "1")
 FLOAT64 = (AGREEMENT, *FP32, "-k", "the_float64")
 REPORT = {bug_report.MODEL, bug_report.DATA, bug_report.SCRIPT, bug_report.README}
-PLUGIN = """
-import numpy as np
-from fixtures.engines.onnxruntime.engine import OnnxRuntimeProgram
-real = OnnxRuntimeProgram.run
-def run(self, feeds):
-    results = real(self, feeds)
-    if self.facts["graph_optimization"] == "disable":
-        return results
-    {change}
-    return results
-OnnxRuntimeProgram.run = run
-"""
 SCALED = 'results |= {name: results[name] * 1.05 for name in ("logits", "stages.2.0.conv2") if name in results}'
-REFUSED = f"""if len(results) > 1: raise RuntimeError("no more outputs")
-    {SCALED}"""
-LAST_ZERO = """if {when}:
-        for array in results.values():
-            array[3:4] = 0"""
-
-
-@pytest.fixture
-def faulty(tmp_path):
-    """Write a plugin that changes the results of the engine; each name only once."""
-
-    def write(name, change=SCALED):
-        plugin = tmp_path / f"{name}.py"
-        plugin.write_text(PLUGIN.format(change=change))
-        return plugin
-
-    return write
+REFUSED = f"if len(results) > 1: raise RuntimeError('no more outputs')\n{SCALED}"
+LAST_ZERO = "if {when}:\n    for array in results.values(): array[3:4] = 0"
 
 
 def values(label, done):
@@ -58,9 +30,9 @@ def values(label, done):
     return set(re.findall(rf"{label}: +(.*)$", done.out, re.MULTILINE))
 
 
-def test_failure_names_the_wrong_block_and_its_bug_report(runner, faulty):
+def test_failure_names_the_wrong_block_and_its_bug_report(runner):
     """The summary of pytest repeats the message if $CI is set."""
-    done = runner.small(*FLOAT64, plugin=faulty("scaled"))
+    done = runner.small(*FLOAT64, plugin=fault(SCALED))
     assert done.code == 1
     (line,) = values(FIRST_WRONG_BLOCK, done)
     assert line.startswith(("logits (", "stages.2.0 ("))
@@ -76,9 +48,9 @@ def test_failure_names_the_wrong_block_and_its_bug_report(runner, faulty):
     ],
     ids=["all images", "all but the extreme one"],
 )
-def test_image_that_fails_is_localised(runner, faulty, test, when):
+def test_image_that_fails_is_localised(runner, test, when):
     """The last of four, by its number in the engine's batch."""
-    plugin = faulty("last_zero", LAST_ZERO.format(when=when))
+    plugin = fault(LAST_ZERO.format(when=when))
     done = runner.small(f"tests/conformance/{test}", "--precision", "fp32", "--batch", "4", plugin=plugin)
     assert done.code == 1
     (line,) = values(FIRST_WRONG_BLOCK, done)
@@ -87,10 +59,10 @@ def test_image_that_fails_is_localised(runner, faulty, test, when):
     assert "compared: images [3] of a batch of 4\n" in text
 
 
-def test_each_failing_test_has_its_own_files(runner, faulty):
+def test_each_failing_test_has_its_own_files(runner):
     """Also if several of one function fail on one case."""
     place = ("tests/conformance/test_isolation.py", *FP32, "-k", "flat and (saturated or stripes)")
-    done = runner.small(*place, plugin=faulty("scaled_twice"))
+    done = runner.small(*place, plugin=fault(SCALED))
     assert done.code == 1
     for kind in ("saturated", "stripes"):
         test = f"test_flat_images_match_the_float64_reference_onnxruntime_cpu-test_nfnet@64-fp32-b1-{kind}"
@@ -102,20 +74,20 @@ def test_each_failing_test_has_its_own_files(runner, faulty):
     assert not list(folder.parent.glob("*.tmp"))
 
 
-def test_failed_localisation_does_not_hide_the_failure(runner, faulty):
+def test_failed_localisation_does_not_hide_the_failure(runner):
     """The message has the reason instead of a block."""
-    done = runner.small(*FLOAT64, plugin=faulty("refused", REFUSED))
+    done = runner.small(*FLOAT64, plugin=fault(REFUSED))
     assert done.code == 1
     assert DISAGREES in done.out
     (line,) = values(FIRST_WRONG_BLOCK, done)
     assert NOT_LOCALIZED.format(reason="no more outputs") in line
 
 
-def test_failed_saving_does_not_hide_the_failure(runner, faulty, tmp_path):
+def test_failed_saving_does_not_hide_the_failure(runner, tmp_path):
     """The command to reproduce it has the options that the case's name lacks."""
     (tmp_path / "failures").touch()
     options = (f"--cache-dir={tmp_path}", "--exhaustive-tune", "--no-offload-copy")
-    done = runner.small(*FLOAT64, *options, plugin=faulty("unsaved"))
+    done = runner.small(*FLOAT64, *options, plugin=fault(SCALED))
     assert done.code == 1
     assert DISAGREES in done.out
     (command,), (saved,) = values(REPRODUCE, done), values(SAVED, done)
@@ -123,9 +95,9 @@ def test_failed_saving_does_not_hide_the_failure(runner, faulty, tmp_path):
     assert "File exists" in saved
 
 
-def test_explain_never_does_not_localise(runner, faulty):
+def test_explain_never_does_not_localise(runner):
     """The message has no such line."""
-    done = runner.small(*FLOAT64, "--explain", "never", plugin=faulty("never"))
+    done = runner.small(*FLOAT64, "--explain", "never", plugin=fault(SCALED))
     assert done.code == 1
     assert not values(FIRST_WRONG_BLOCK, done)
 
@@ -139,18 +111,17 @@ def test_explain_always_shows_the_table_of_blocks_once_per_case(runner):
     assert "stages.2.0.conv2b" in done.out
 
 
-def test_wrong_block_fails_its_own_test_with_the_table(runner, faulty):
+def test_wrong_block_fails_its_own_test_with_the_table(runner):
     """Whatever the logits are."""
-    done = runner.small(BLOCKS, *FP32, plugin=faulty("block"))
+    done = runner.small(BLOCKS, *FP32, plugin=fault(SCALED))
     assert done.code == 1
     assert WRONG_BLOCK in done.out
     assert re.search(rf"^\W*{WRONG} +logits ", done.out, re.MULTILINE)
 
 
-def test_blocks_that_there_was_no_time_for_fail_without_being_flagged(runner, tmp_path):
+def test_blocks_that_there_was_no_time_for_fail_without_being_flagged(runner):
     """No bug report is named; the command repeats the options of this run."""
-    plugin = tmp_path / "no_time.py"
-    plugin.write_text(
+    plugin = (
         "from dataclasses import replace\n"
         "from fixtures.run import localize\n"
         "real = localize.localize_case\n"
@@ -173,12 +144,9 @@ def test_blocks_that_cannot_be_compared_are_skipped_with_the_reason(runner, tmp_
         helper.make_node("Gelu", ["made" if compared else "x"], ["bent"], name="gelu", domain="com.microsoft"),
         helper.make_node("Conv", ["bent", "w"], ["y"], name="last"),
     ]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, 8, 8]) for name in "xy"]
-    weights = numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "w")
-    graph = helper.make_graph(nodes[1 - compared :], "others", ends[:1], ends[1:], [weights])
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "others.onnx")
-    done = runner.pytest(BLOCKS, "--engine", "onnxruntime:cpu", *FP32, f"--model={tmp_path / 'others.onnx'}")
+    shapes, opsets = (["batch", 3, 8, 8],) * 2, (("", 17), ("com.microsoft", 1))
+    path = saved(tmp_path / "others.onnx", nodes[1 - compared :], shapes, {"w": (3, 3, 1, 1)}, opsets=opsets)
+    done = runner.pytest(BLOCKS, "--engine", "onnxruntime:cpu", *FP32, f"--model={path}")
     assert "1 skipped" in done.out, done.text
     assert f"gelu, last {HIDDEN}" in done.out
     assert (NO_WRONG_BLOCK if compared else NOTHING_COMPARED) in done.out
@@ -198,9 +166,9 @@ def test_comparison_localises_the_image_that_fails(runner, tmp_path):
     """The last of four random ones, and of a folder."""
     for number, colour in enumerate(("red", "green", "blue", "white")):
         Image.new("RGB", (80, 80), colour).save(tmp_path / f"{number}.png")
-    code = faulty_comparison("for array in results.values(): array[3:4] = 0")
+    last_zero = fault(LAST_ZERO.format(when=True))
     for which in (("--inputs", "4"), ("--images", tmp_path)):
-        done = runner.python("-c", code, *SMALL, "--batch", "4", "--explain", *which)
+        done = runner.compare(*SMALL, "--batch", "4", "--explain", *which, patch=last_zero)
         assert done.code == 1, done.text
         (line,) = values(FIRST_WRONG_BLOCK, done)
         assert line.startswith("stem.conv1 ")

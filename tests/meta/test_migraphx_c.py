@@ -134,13 +134,6 @@ def test_printed_program_is_a_string(compiled, capfd):
 
 
 @real
-def test_unknown_target_has_the_loaders_reason(library):
-    """A target is a library of its own."""
-    with pytest.raises(RuntimeError, match="nosuch"):
-        library.get_target("nosuch")
-
-
-@real
 @pytest.mark.parametrize("function", ["quantize_int8_options_create", "save", "load"])
 def test_function_missing_in_an_old_library_is_named_when_called(library, tmp_path, function):
     """Not when the library is loaded."""
@@ -171,9 +164,3 @@ def test_library_without_the_functions_is_an_error_not_a_crash():
     name = ctypes.util.find_library("c") or "libc.so.6"
     with pytest.raises(RuntimeError, match="migraphx_onnx_options_create"):
         Library(name).parse_onnx("model.onnx")
-
-
-def test_missing_library_is_an_oserror(tmp_path):
-    """With the loader's message, which names the file."""
-    with pytest.raises(OSError, match=str(tmp_path)):
-        Library(tmp_path / "libmigraphx_c.so")

@@ -68,15 +68,11 @@ def test_notebook_that_finds_no_project_says_what_to_set(runner, tmp_path):
     assert "NFNET_ROOT" in done.err.splitlines()[-1]
 
 
-def test_notebook_uses_the_bundled_network_without_pretrained_weights(executed):
-    """And says why."""
+def test_notebook_prints_probabilities_of_the_digits(executed):
+    """Of the bundled network. Five for each image, in descending order, at most one in total; the first is correct."""
     text = printed(executed, "model")
     assert "onnxruntime:cpu is judged" in text
-    assert re.search(r"^digits_nfnet@32\+trained: trained, .*; dm_nfnet_f0: ", text, re.MULTILINE)
-
-
-def test_notebook_prints_probabilities_of_the_digits(executed):
-    """Five for each image, in descending order, at most one in total; the first one is correct."""
+    assert re.search(r"^digits_nfnet@32\+trained: trained .*; dm_nfnet_f0: ", text, re.MULTILINE)
     found = PREDICTION.findall(printed(executed, "predictions"))
     assert len(found) == 5 * DIGITS
     for digit in range(DIGITS):
@@ -94,15 +90,11 @@ def test_notebook_prints_times_and_the_verdict(executed):
     assert re.fullmatch(r"AGREE: .* on 3 images, worst error \S+ u of \S+ u allowed", last)
 
 
-def test_notebook_draws_the_images(executed):
+def test_notebook_draws_the_images_without_warnings(executed):
     """One PNG that is not blank."""
     outputs = cell(executed, "drawing").outputs
     (data,) = (output.data["image/png"] for output in outputs if "image/png" in output.get("data", {}))
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("L"))
     assert min(pixels.shape) > 500
     assert pixels.std() > 10
-
-
-def test_notebook_prints_no_warnings(executed):
-    """Nothing is written to standard error."""
     assert not [out for cell in executed.cells for out in cell.get("outputs", ()) if out.get("name") == "stderr"]

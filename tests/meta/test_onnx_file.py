@@ -1,10 +1,5 @@
 """ONNX files: image classifiers are described; any other file is refused in one line with its path and a hint."""
 
-import os
-import shutil
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
@@ -15,27 +10,11 @@ from fixtures.nfnet.store import built_model
 from fixtures.onnx_file import inspect, load_model, resolve_input_shape
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec, TensorInfo
+from tests.meta.tiny_models import IMAGE, SCORES, model_of
 from tests.meta.unprivileged import unprivileged_user
 
 FLOAT, HALF, INT64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64
-IMAGE = ("inputs", FLOAT, ["batch", 3, 32, 32])
-SCORES = ("logits", FLOAT, ["batch", 3])
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89"
-
-
-def model_of(inputs=(IMAGE,), outputs=(SCORES,), nodes=None, weights=(), sparse=()):
-    """Return a model that is only read, never run: its operator does not exist."""
-    if nodes is None:
-        nodes = [helper.make_node("Custom", [name for name, *_ in inputs], ["logits"])]
-    graph = helper.make_graph(
-        nodes,
-        "graph",
-        [helper.make_tensor_value_info(*value) for value in inputs],
-        [helper.make_tensor_value_info(*value) for value in outputs],
-        initializer=list(weights),
-        sparse_initializer=list(sparse),
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
 
 
 @pytest.fixture(scope="module")
@@ -93,19 +72,13 @@ def test_path_without_a_file_is_refused(tmp_path):
     check_refused(lambda: load_model(endless), endless)
 
 
-@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")
-def test_unreadable_file_is_refused():
+def test_unreadable_file_is_refused(public_folder):
     """The message has the system's reason."""
-    folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
-    try:
-        folder.chmod(0o755)
-        path = folder / "model.onnx"
-        path.write_bytes(model_of().SerializeToString())
-        path.chmod(0)
-        with unprivileged_user():
-            check_refused(lambda: load_model(path), path, "Permission denied")
-    finally:
-        shutil.rmtree(folder)
+    path = public_folder / "model.onnx"
+    path.write_bytes(model_of().SerializeToString())
+    path.chmod(0)
+    with unprivileged_user():
+        check_refused(lambda: load_model(path), path, "Permission denied")
 
 
 @pytest.mark.parametrize("part", [1, 50, 200, 0.01, 0.1, 0.5, 0.9, 0.999, -1])
@@ -183,7 +156,7 @@ def half_weight(*nodes):
     """Return a model with a half weight ``w`` and these nodes."""
     weight = numpy_helper.from_array(np.ones(4, np.float16), "w")
     made = [helper.make_node(kind, inputs, [output], **facts) for kind, inputs, output, facts in nodes]
-    return model_of(nodes=made, weights=[weight])
+    return model_of(nodes=made, initializer=[weight])
 
 
 @pytest.mark.parametrize(
@@ -217,7 +190,7 @@ def test_weights_listed_among_the_inputs_are_ignored(write):
     indices = numpy_helper.from_array(np.zeros(1, np.int64), "indices")
     sparse = onnx.SparseTensorProto(values=values, indices=indices, dims=[4])
     inputs = [IMAGE, ("dense", FLOAT, [4]), ("sparse", FLOAT, [4])]
-    path = write(model_of(inputs, weights=[dense], sparse=[sparse]))
+    path = write(model_of(inputs, initializer=[dense], sparse_initializer=[sparse]))
     assert inspect(path).input.name == "inputs"
 
 

@@ -8,20 +8,9 @@ from onnx import TensorProto, helper, numpy_helper
 from fixtures.errors import ModelError
 from fixtures.onnx_file import inspect
 from fixtures.onnx_weights import external_files, weight
+from tests.meta.tiny_models import model_of
 
 FLOAT, HALF, INT64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64
-
-
-def model_of(nodes=None, **more):
-    """Return a model that is only read, never run: its operator does not exist."""
-    graph = helper.make_graph(
-        nodes or [helper.make_node("Custom", ["inputs"], ["logits"])],
-        "graph",
-        [helper.make_tensor_value_info("inputs", FLOAT, ["batch", 3, 32, 32])],
-        [helper.make_tensor_value_info("logits", FLOAT, ["batch", 3])],
-        **more,
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
 
 
 def external(dims=(4,), data_type=FLOAT, **facts):
@@ -34,7 +23,7 @@ def external(dims=(4,), data_type=FLOAT, **facts):
 
 def model_with(tensor):
     """Return a model with ``tensor`` as a weight."""
-    return model_of([helper.make_node("Custom", ["inputs", tensor.name], ["logits"])], initializer=[tensor])
+    return model_of(nodes=[helper.make_node("Custom", ["inputs", tensor.name], ["logits"])], initializer=[tensor])
 
 
 def models_with(tensor):
@@ -49,9 +38,9 @@ def models_with(tensor):
     in_function.functions.append(function)
     return {
         "weight": model_with(tensor),
-        "constant": model_of([constant, image]),
-        "subgraph": model_of([helper.make_node("Custom", ["inputs"], ["logits"], then_branch=branch)]),
-        "list": model_of([helper.make_node("Custom", ["inputs"], ["logits"], many=[tensor, tensor])]),
+        "constant": model_of(nodes=[constant, image]),
+        "subgraph": model_of(nodes=[helper.make_node("Custom", ["inputs"], ["logits"], then_branch=branch)]),
+        "list": model_of(nodes=[helper.make_node("Custom", ["inputs"], ["logits"], many=[tensor, tensor])]),
         "sparse": model_of(sparse_initializer=[sparse]),
         "function": in_function,
     }

@@ -222,7 +222,7 @@ def test_collecting_loads_no_engine(runner):
         "def pytest_collection_finish(session):\n"
         "    print('LOADED', sorted({'onnxruntime', 'migraphx', 'torch', 'scipy.stats'} & set(sys.modules)))\n"
     )
-    done = runner.pytest("--collect-only", "-q", plugin=plugin)
+    done = runner.pytest("--collect-only", "-q", plugin=plugin, fresh=True)
     assert done.code == 0, done.text
     assert "LOADED []" in done.out
 

@@ -7,7 +7,6 @@ import json
 import os
 import resource
 import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -200,22 +199,16 @@ def test_folder_that_cannot_be_made_costs_time_only(request_, tmp_path):
     assert source_of(request_, tmp_path / "file").startswith(f"{NOT_CACHED}: the cache folder cannot be written: ")
 
 
-@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")
-def test_read_only_cache_is_read(models):
+def test_read_only_cache_is_read(models, public_folder):
     """What it lacks is compiled and not cached."""
-    place = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
-    try:
-        request = compile_request(CachingEngine(), models)
-        request = replace(request, model=Path(shutil.copy(request.model, place)))
-        assert source_of(request, place) == COMPILED
-        ProgramCache(place).folder.chmod(0o555)
-        place.chmod(0o755)
-        with unprivileged_user():
-            assert source_of(request, place) == LOADED
-            source = source_of(replace(request, options=OTHER_OPTIONS), place)
-        assert source == f"{NOT_CACHED}: the cache folder cannot be written: Permission denied"
-    finally:
-        shutil.rmtree(place)
+    request = compile_request(CachingEngine(), models)
+    request = replace(request, model=Path(shutil.copy(request.model, public_folder)))
+    assert source_of(request, public_folder) == COMPILED
+    ProgramCache(public_folder).folder.chmod(0o555)
+    with unprivileged_user():
+        assert source_of(request, public_folder) == LOADED
+        source = source_of(replace(request, options=OTHER_OPTIONS), public_folder)
+    assert source == f"{NOT_CACHED}: the cache folder cannot be written: Permission denied"
 
 
 @pytest.fixture

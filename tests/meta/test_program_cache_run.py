@@ -17,14 +17,6 @@ REF = ("--engine", "migraphx:ref", "--variant", "test_nfnet", "--image-size", "3
 
 
 @pytest.fixture
-def plugin(tmp_path):
-    """Makes programs of ONNX Runtime cacheable."""
-    path = tmp_path / "caching.py"
-    path.write_text(CACHING_PLUGIN)
-    return path
-
-
-@pytest.fixture
 def without_programs(tmp_path, runner):
     """Option for a cache with the session's models and no programs."""
     runner.small(AGREEMENT, *ONE)
@@ -49,11 +41,13 @@ def counts(done):
     return [tuple(map(int, row)) for row in re.findall(r"^(\d) of (\d) from the cache", done.out, re.MULTILINE)]
 
 
-def test_second_run_loads_programs_and_gives_the_same_verdicts(runner, plugin, without_programs):
+def test_second_run_loads_programs_and_gives_the_same_verdicts(runner, without_programs):
     """In one process or several; without the cache nothing is loaded."""
     arguments = (AGREEMENT, *ONE, "--batch", "2", without_programs)
     several = ("-n", "2") if util.find_spec("xdist") else ()
-    runs = [runner.small(*arguments, *more, plugin=plugin) for more in ((), (), several, ("--no-program-cache",))]
+    runs = [
+        runner.small(*arguments, *more, plugin=CACHING_PLUGIN) for more in ((), (), several, ("--no-program-cache",))
+    ]
     assert [done.code for done in runs] == [0] * 4, [done.text for done in runs]
     assert list(map(counts, runs)) == [[(0, 2)], [(2, 2)], [(2, 2)], []]
     verdicts = [sorted(re.findall(r"^pass .* comparisons$", done.out, re.MULTILINE)) for done in runs]
@@ -61,13 +55,13 @@ def test_second_run_loads_programs_and_gives_the_same_verdicts(runner, plugin, w
     assert len(verdicts[0]) == 2
 
 
-def test_benchmark_of_a_loaded_program_has_the_costs_of_its_compilation(runner, plugin, without_programs, tmp_path):
+def test_benchmark_of_a_loaded_program_has_the_costs_of_its_compilation(runner, without_programs, tmp_path):
     """It is marked as cached; the facts that baselines compare are the same."""
     rows = []
     for name in ("first", "second"):
         place = tmp_path / f"{name}.json"
         arguments = (*ONE, "--speed-seconds", "0.1", f"--benchmark-json={place}", without_programs)
-        done = runner.small("tests/performance", *arguments, plugin=plugin)
+        done = runner.small("tests/performance", *arguments, plugin=CACHING_PLUGIN)
         assert done.code == 0, done.text
         rows.append(json.loads(place.read_text())["benchmarks"][0]["extra_info"])
     first, second = (row["costs"] for row in rows)

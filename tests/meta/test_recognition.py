@@ -17,7 +17,8 @@ from fixtures.images.labels import Prediction
 from fixtures.plugin.failures import unavailable
 from fixtures.records import Case, EngineStatus, ModelSpec
 from fixtures.weight_sources import WeightSource, WeightSources
-from tests.meta.faulty_comparison import faulty_comparison
+from tests.meta.conftest import ROOT
+from tests.meta.faulty_comparison import fault
 from tests.meta.tiny_models import saved
 
 CPU = ("--engine", "onnxruntime:cpu")
@@ -42,7 +43,7 @@ def test_folder_of_images_is_classified(runner, folder):
     """Five classes an image, nine of ten correct; the damaged file is named; the weights are explained."""
     done = runner.compare(*CPU, "--images", folder, "--batch", "4")
     assert done.code == AGREE, done.text
-    assert re.search(r"^weights +trained .*\n +digits_nfnet .*; dm_nfnet_f0: ", done.out, re.MULTILINE)
+    assert re.search(r"^weights +trained .*, for handwritten digits; dm_nfnet_f0: ", done.out, re.MULTILINE)
     blocks = re.findall(r"-is-(\d)\.png: agrees with ONNX Runtime\n((?: {4}.*%  \d\n){5})", done.out)
     assert len(blocks) == COUNT
     assert sum(predictions.split()[1] == label for label, predictions in blocks) >= 9
@@ -75,16 +76,16 @@ def test_no_usable_image_is_not_judged(runner, folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"),
+    ("statement", "words"),
     [
         ("results['logits'] = -results['logits']", "DIFFERS from ONNX Runtime, whose top-1 class is 0"),
         ("results['logits'][:] = float('nan')", "no prediction"),
         ("results['logits'] = results['logits'][:, :-1]", "no prediction"),
     ],
 )
-def test_faulty_engine_differs(runner, folder, fault, words):
+def test_faulty_engine_differs(runner, folder, statement, words):
     """At the image, and once in full."""
-    done = runner.python("-c", faulty_comparison(fault), *CPU, "--images", folder / "0-is-0.png")
+    done = runner.compare(*CPU, "--images", folder / "0-is-0.png", patch=fault(statement))
     assert done.code == DIFFER, done.text
     assert words in done.out
     assert done.out.splitlines()[-1].startswith("DIFFER: 1 of 1 images")
@@ -98,7 +99,8 @@ def test_any_file_name_is_printed(runner, folder, tmp_path, encoding):
     image.save(Path(os.fsdecode(b"%b/\xff.png" % os.fsencode(tmp_path))))
     image.save(tmp_path / "\x1b[2J.png")
     Path(os.fsdecode(b"%b/\xfe.png" % os.fsencode(tmp_path))).touch()
-    done = runner.compare(*CPU, "--images", tmp_path, env={"PYTHONIOENCODING": encoding})
+    words = (ROOT / "ort_comparison.py", *CPU, "--images", tmp_path)
+    done = runner.python(*words, env={"PYTHONIOENCODING": encoding})
     assert done.code == AGREE, done.text
     assert done.err == ""
     assert f"{tmp_path}/{'猫' if 'utf' in encoding else ascii('猫')[1:-1]}.jpg: agrees" in done.out
@@ -174,7 +176,7 @@ def test_samples_are_the_photograph_or_bundled_images(context, folder):
     """Digits for the trained network, matplotlib's photograph for others."""
     (photograph,) = samples(context, TRAINED, folder / "0-is-0.png")
     assert (photograph.name, photograph.tensor.shape) == ("0-is-0.png", (3, 32, 32))
-    assert [sample.label for sample in samples(context, TRAINED)] == ["0", "1", "2"]
+    assert [sample.name[-3:] for sample in samples(context, TRAINED)] == ["a 0", "a 1", "a 2"]
     (bundled,) = samples(context, ModelSpec("test_nfnet", size=(64, 64)))
     assert bundled.name == sample_photograph().name
     assert bundled.tensor.shape == (3, 64, 64)

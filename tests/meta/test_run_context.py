@@ -2,21 +2,18 @@
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, save
 
 from fixtures.engines.onnxruntime.engine import OnnxRuntimeEngine
 from fixtures.errors import ModelError, ParseError
 from fixtures.records import Case, ModelSpec
 from fixtures.run.context import RunContext
+from tests.meta.tiny_models import saved
 
 
 def test_a_program_that_cannot_be_had_is_asked_for_once(tmp_path, monkeypatch):
     """Compiling may take minutes; each test of the case fails with the same words."""
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, 8, 8]) for name in ("in", "out")]
-    node = helper.make_node("Unheard", ["in"], ["out"], domain="of")
-    graph = helper.make_graph([node], "unknown operator", ends[:1], ends[1:])
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("of", 1)]
-    save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "unheard.onnx")
+    path = saved(tmp_path / "unheard.onnx", ("Unheard", ["x"], ["y"], {}), shape=["batch", 3, 8, 8])
+    case = Case("onnxruntime:cpu", ModelSpec(path=path), "fp32", 1)
     asked, prepare = [], OnnxRuntimeEngine.prepare
 
     def counted(*words, **more):
@@ -27,9 +24,7 @@ def test_a_program_that_cannot_be_had_is_asked_for_once(tmp_path, monkeypatch):
     with RunContext.create(tmp_path) as context:
         for _ in range(3):
             with pytest.raises(ParseError, match="Unheard"):
-                context.program_pool.program(
-                    Case("onnxruntime:cpu", ModelSpec(path=tmp_path / "unheard.onnx"), "fp32", 1)
-                )
+                context.program_pool.program(case)
     assert len(asked) == 1
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from fixtures.errors import ModelError, UsageError
-from fixtures.nfnet.architecture import make_divisible, multiply_adds, network, parameter_shapes
+from fixtures.nfnet.architecture import multiply_adds, network, parameter_shapes
 from fixtures.nfnet.graph import check_supported
 from fixtures.nfnet.variants import VARIANTS, variant
 
@@ -35,21 +35,6 @@ def test_variant_with_published_weights_has_its_accuracy(row):
     """A variant has a hub repository and a top-1 figure, or neither."""
     assert (row.top1 is None) == (row.hub_id is None)
     assert row.top1 is None or 0 < row.top1 < 100
-
-
-def test_beta_is_reset_after_each_transition():
-    """Beta is one over the predicted standard deviation: it falls within a stage, not from stage to stage."""
-    betas = {block.name: block.beta for block in network(variant("dm_nfnet_f1")).blocks}
-    assert betas["stages.0.0"] == 1.0
-    assert betas["stages.1.1"] == pytest.approx(1.04**-0.5)
-    assert betas["stages.2.0"] == pytest.approx(1.16**-0.5)
-    assert betas["stages.2.1"] == betas["stages.1.1"]
-
-
-@pytest.mark.parametrize(("channels", "expected"), [(1, 8), (11, 16), (12, 16), (36, 40), (330, 328), (48 * 0.75, 40)])
-def test_channels_round_to_multiples_of_eight(channels, expected):
-    """Rounding never takes more than a tenth away."""
-    assert make_divisible(channels) == expected
 
 
 def test_unknown_variant_error_lists_the_known_ones():

@@ -3,6 +3,9 @@
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+IMAGE = ("inputs", TensorProto.FLOAT, ["batch", 3, 32, 32])
+SCORES = ("logits", TensorProto.FLOAT, ["batch", 3])
+
 
 def tiny_model(*nodes, shape, outputs=("y",), weights=None, opset=13, kind=TensorProto.FLOAT):
     """Return a model with the input ``x`` of ``shape``; ``nodes`` are (operator, inputs, outputs, attributes)."""
@@ -21,3 +24,13 @@ def saved(path, *nodes, **options):
     """Write a model and return its path."""
     onnx.save(tiny_model(*nodes, **options), path)
     return path
+
+
+def model_of(inputs=(IMAGE,), outputs=(SCORES,), nodes=None, **more):
+    """Return a model that is only read, never run: its operator does not exist."""
+    if nodes is None:
+        nodes = [helper.make_node("Custom", [name for name, *_ in inputs], ["logits"])]
+    ends = [[helper.make_tensor_value_info(*value) for value in values] for values in (inputs, outputs)]
+    return helper.make_model(
+        helper.make_graph(nodes, "graph", *ends, **more), opset_imports=[helper.make_opsetid("", 17)]
+    )

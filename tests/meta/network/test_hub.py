@@ -247,12 +247,12 @@ def test_a_hub_cache_that_cannot_be_written_is_a_cache_error(hub):
     assert line.startswith(hub.env["HF_HUB_CACHE"])
 
 
-def test_a_package_without_its_http_client_is_one_line(hub, runner, tmp_path):
+def test_a_package_without_its_http_client_is_one_line(hub, runner):
     """It is an error only if pretrained weights are requested."""
-    (tmp_path / "broken.py").write_text("import sys\nsys.modules['httpx'] = sys.modules['httpx2'] = None\n")
+    broken = "import sys\nsys.modules['httpx'] = sys.modules['httpx2'] = None\n"
     for weights, code in (("auto", 0), ("pretrained", USAGE_ERROR)):
         words = (AGREEMENT, *OPTIONS, "--weights", weights)
-        done = runner.pytest(*words, env=hub.env, plugin=tmp_path / "broken.py")
+        done = runner.pytest(*words, env=hub.env, plugin=broken)
         assert done.code == code, done.text
         assert "Traceback" not in done.text
         (line,) = [line for line in done.text.splitlines() if "huggingface_hub cannot be imported" in line]

@@ -43,7 +43,7 @@ def test_notebook_downloads_and_runs_the_pretrained_network(pretrained, runner, 
     done = runner.notebook(tmp_path, {"PHOTOGRAPH": str(photograph)}, env=env, timeout=500)
     texts = {cell.id: "".join(output.get("text", "") for output in cell.get("outputs", ())) for cell in done.cells}
     assert texts["model"].startswith(remark)
-    assert f"{NAME}@192+pretrained: pretrained, {REPOSITORY}" in texts["model"]
+    assert f"{NAME}@192+pretrained: pretrained ({REPOSITORY}" in texts["model"]
     assert "landscape.jpg" in texts["predictions"]
     predictions = PREDICTION.findall(texts["predictions"])
     assert len(predictions) == len({name for _, name in predictions}) == 5
