@@ -37,9 +37,9 @@ class CachingEngine(OnnxRuntimeEngine):
         program.save = lambda path: path.write_bytes(Path(model).read_bytes())
         return program
 
-    def load_program(self, saved, _, **arguments):
+    def load_program(self, saved, _, *, options):
         """Read the file that ``save`` wrote."""
-        program = super().prepare(saved, shape=SHAPE, **arguments)
+        program = super().prepare(saved, shape=SHAPE, precision="fp32", options=options)
         program.costs = replace(program.costs, compile_seconds=None, load_seconds=program.costs.compile_seconds)
         program.facts["loaded_from"] = str(saved)
         return program

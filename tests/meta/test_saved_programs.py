@@ -30,7 +30,7 @@ def program(ref_engine, model):
 
 def load(engine, saved, model):
     """Load a program of the network."""
-    return engine.load_program(saved, model, precision="fp32", options=OPTIONS)
+    return engine.load_program(saved, model, options=OPTIONS)
 
 
 @pytest.mark.parametrize("external", [False, True])
