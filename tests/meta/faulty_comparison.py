@@ -30,6 +30,22 @@ def session(self, model, source, precision, request, *rest):
     return real(self, model, source, precision, request, *rest)
 OnnxRuntimeEngine._session = session
 """
+OTHER_SCALE = """
+from dataclasses import replace
+from fixtures.engines.onnxruntime.engine import OnnxRuntimeEngine
+real = OnnxRuntimeEngine.prepare
+def prepare(self, *words, **options):
+    program = real(self, *words, **options)
+    if program.quantization:
+        first, *others = program.quantization
+        program.quantization = (replace(first, scales=tuple(1.01 * scale for scale in first.scales)), *others)
+    return program
+OnnxRuntimeEngine.prepare = prepare
+"""
+TOO_WIDE = """
+from fixtures.verdict import tolerances
+tolerances.LARGEST_TOLERANCE = 1e-9
+"""
 
 
 def fault(statement):

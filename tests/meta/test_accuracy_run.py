@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 ACCURACY = "tests/conformance/test_accuracy.py"
 CPU = (ACCURACY, "--engine", "onnxruntime:cpu")
 DIGITS = (*CPU, "--variant", "digits_nfnet", "--precision", "fp32", "--batch", "4")
+INT8 = ("--variant", "digits_nfnet", "--precision", "int8", "--batch", "4")
 SEEDED = (*CPU, "--variant", "test_nfnet", "--image-size", "64", "--weights", "seeded")
 PHOTOGRAPHS = (*SEEDED, "--precision", "fp32", "--batch", "2")
 CASE = "onnxruntime:cpu-digits_nfnet@32+trained-fp32-b4"
@@ -64,13 +65,14 @@ def flips(text):
 
 
 def test_bundled_network_passes_with_its_accuracy_in_the_summary(runner):
-    """With interval, published accuracy, agreement and McNemar's test."""
-    done = runner.pytest(*DIGITS)
+    """With interval, published accuracy, agreement and McNemar's test; at int8, the agreement with fp32 as well."""
+    done = runner.pytest(*DIGITS, "--precision", "int8")
     assert done.code == 0, done.text
     assert f"pass {CASE}\n" in done.out
     summary = done.out[done.out.index(f"pass {CASE}") :].splitlines()[1]
     for number in ("99.72 % [98.41, 99.95]", "352 images", "published 99.72 %", "lost 0.00 points", "p = 1"):
         assert number in summary
+    assert re.search(r"same top-1 class as ONNX Runtime at int8: 352, ONNX Runtime at fp32: 3\d\d; lost", done.out)
 
 
 def test_wrong_predictions_fail_with_the_largest_flips(runner):
@@ -83,6 +85,16 @@ def test_wrong_predictions_fail_with_the_largest_flips(runner):
     assert "46 images are correct in ONNX Runtime only, 0 in onnxruntime:cpu only" in done.out
     assert re.search(rf"{REPRODUCE}: +pytest {ACCURACY}::\w+ --engine onnxruntime:cpu", done.out)
     assert f"FAIL {CASE}\n" in done.out
+
+
+def test_wrong_predictions_at_int8_are_compared_with_the_quantised_model(runner):
+    """The published accuracy is not that of a quantised network; here every accuracy would be below it."""
+    below = "from fixtures.accuracy.statistics import Proportion\nProportion.is_below = lambda self, published: True\n"
+    done = runner.pytest(*CPU, *INT8, plugin=fault(NINES_ARE_FOURS) + below)
+    assert done.code == 1
+    assert int(flips(done.out)[0]) > 40
+    assert re.search(r"\d+ images are correct in ONNX Runtime only, 0 in onnxruntime:cpu only", done.out)
+    assert "the published top-1 accuracy is" not in done.out
 
 
 def test_images_with_nan_logits_are_classified_wrongly(runner):

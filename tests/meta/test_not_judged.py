@@ -5,6 +5,7 @@ import re
 import onnx
 import pytest
 
+from tests.meta.faulty_comparison import TOO_WIDE
 from tests.meta.tiny_models import tiny_model
 
 AGREEMENT = "tests/conformance/test_agreement.py"
@@ -53,6 +54,16 @@ def test_run_that_compared_nothing_fails(runner, words):
     done = runner.small(*words)
     assert done.code == NOTHING, done.text
     assert "ERROR: nothing was compared" in done.out
+
+
+def test_tolerance_that_is_too_wide_judges_nothing(runner):
+    """Neither outputs nor predictions that agree have passed."""
+    words = ("--engine", "onnxruntime:cpu", "--variant", "digits_nfnet", "--precision", "fp32", "--batch", "1")
+    tests = (AGREEMENT, "tests/conformance/test_accuracy.py::test_top1_flips_are_within_tolerance")
+    done = runner.pytest(*tests, *words, plugin=TOO_WIDE)
+    assert done.code == NOTHING, done.text
+    assert re.search(r"\b3 skipped in", done.out)
+    assert "not judged: the tolerance, a relative error of 1.4e-06, is above 1e-09: any outputs would pass" in done.out
 
 
 def test_skipped_case_names_its_reason(runner):

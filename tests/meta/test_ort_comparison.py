@@ -10,8 +10,9 @@ import pytest
 from fixtures.cli.comparison import NOT_JUDGED_TEXT
 from fixtures.options import SHELL, options_of
 from fixtures.run.localize import NOT_LOCALIZED
+from fixtures.run.quantization import NOT_AS_DERIVED
 from fixtures.verdict import patterns
-from tests.meta.faulty_comparison import PRINT_THREADS, fault
+from tests.meta.faulty_comparison import OTHER_SCALE, PRINT_THREADS, TOO_WIDE, fault
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64")
@@ -60,6 +61,32 @@ def test_wrong_padding_of_a_batch_differs(runner):
     assert done.code == DIFFER, done.text
     assert [row[5] for row in rows(done.out)] == [""]
     assert SECOND_WRONG in done.out
+
+
+def test_other_quantisation_than_derived_differs(runner):
+    """The tensor is named with both scales; what quantisation costs by itself is printed separately."""
+    done = runner.compare(*SMALL, "--precision", "int8", "--inputs", "1", patch=OTHER_SCALE)
+    assert done.code == DIFFER, done.text
+    assert re.search(
+        r"^quantised  distance from fp32 0\.\d+, same top-1 class on \d of \d images$", done.out, re.MULTILINE
+    )
+    assert re.search(r"scale .*, expected .* \(1\.00% off\)", done.out)
+    assert done.out.splitlines()[-1] == f"DIFFER: {NOT_AS_DERIVED}: 1"
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "words"),
+    [
+        ("", NOT_JUDGED, "NOT JUDGED: onnxruntime:cpu-test_nfnet@64-fp32-b1: the tolerance, a relative error of "),
+        (fault("results['logits'] *= -1"), DIFFER, "DIFFER: 2 of 2 images"),
+    ],
+    ids=["correct", "wrong"],
+)
+def test_nothing_agrees_if_the_tolerance_is_too_wide(runner, more, code, words):
+    """Only what differs by more than that is judged."""
+    done = runner.compare(*SMALL, "--inputs", "2", patch=TOO_WIDE + more)
+    assert done.code == code, done.text
+    assert done.out.splitlines()[-1].startswith(words)
 
 
 COUNT_IMAGES = """

@@ -18,7 +18,7 @@ from fixtures.plugin.failures import unavailable
 from fixtures.records import Case, EngineStatus, ModelSpec
 from fixtures.weight_sources import WeightSource, WeightSources
 from tests.meta.conftest import ROOT
-from tests.meta.faulty_comparison import fault
+from tests.meta.faulty_comparison import TOO_WIDE, fault
 from tests.meta.tiny_models import saved
 
 CPU = ("--engine", "onnxruntime:cpu")
@@ -89,6 +89,13 @@ def test_faulty_engine_differs(runner, folder, statement, words):
     assert done.code == DIFFER, done.text
     assert words in done.out
     assert done.out.splitlines()[-1].startswith("DIFFER: 1 of 1 images")
+
+
+def test_image_is_not_judged_if_the_tolerance_is_too_wide(runner, folder):
+    """It is neither said to agree nor to differ; its classes are shown."""
+    done = runner.compare(*CPU, "--images", folder / "0-is-0.png", patch=TOO_WIDE)
+    assert done.code == NOT_JUDGED, done.text
+    assert re.search(r"0-is-0.png: NOT JUDGED against ONNX Runtime\n +\S+%  0\n", done.out)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])

@@ -1,0 +1,50 @@
+"""The quantisation of a case in runs of the suite."""
+
+import re
+
+import pytest
+
+from fixtures.run.quantization import NOT_AS_DERIVED
+from fixtures.verdict.known_failures import QUANTIZATION
+from tests.meta.faulty_comparison import OTHER_SCALE
+
+TEST = "tests/conformance/test_quantization.py"
+WORDS = (TEST, "--precision", "int8,fp32", "--batch", "1", "--batch", "2")
+COST = r"^onnxruntime:cpu-test_nfnet@64-int8-b1: distance from fp32 0\.\d+, same top-1 class on \d of \d images$"
+KNOWN = f"""
+from fixtures.verdict import known_failures
+known_failures.KNOWN_FAILURES = (
+    known_failures.KnownFailure("onnxruntime:*", {QUANTIZATION!r}, "another scale", "issue 7"),)
+"""
+
+
+def test_calibrated_case_is_checked_once(runner):
+    """At its smallest batch; the summary has what quantisation costs."""
+    done = runner.small(*WORDS)
+    assert done.code == 0, done.text
+    assert re.search(r"\b1 passed in", done.out)
+    assert re.search(COST, done.out, re.MULTILINE)
+
+
+def test_other_quantisation_than_derived_fails(runner):
+    """With the tensor, its block and both scales."""
+    done = runner.small(*WORDS, plugin=OTHER_SCALE)
+    assert done.code == 1, done.text
+    assert f"{NOT_AS_DERIVED}: 1\n" in done.out
+    assert re.search(r"^  \S+  \S+: scale .*, expected .* \(1\.00% off\)$", done.out, re.MULTILINE)
+    assert re.search(COST, done.out, re.MULTILINE)
+    assert re.search(r"^FAIL onnxruntime:cpu-test_nfnet@64-int8-b1 +1 of 0 differences", done.out, re.MULTILINE)
+
+
+def test_other_quantisation_can_be_a_known_failure(runner):
+    """It has a stage of its own."""
+    done = runner.small(*WORDS, plugin=OTHER_SCALE + KNOWN)
+    assert done.code == 0, done.text
+    assert re.search(r"\b1 xfailed in", done.out)
+
+
+def test_floating_point_case_is_deselected(runner):
+    """It quantises nothing."""
+    done = runner.small(TEST, "--precision", "fp32", "--batch", "1")
+    assert done.code == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert "1 deselected" in done.out
