@@ -15,8 +15,9 @@ from fixtures.verdict.tolerances import LARGEST_TOLERANCE
 
 ENGINES = ("onnxruntime:cpu", "migraphx:ref")
 IMAGES = 2
-SMALL_SIZE = 32  # of dm_nfnet_f0, to test in seconds
 TRAINED = {"weights": "trained", "weights_path": digits.WEIGHTS}
+TRUNCATION = "truncation of the simulated engine has a noise floor of 0.09, four times that is above 0.3"
+TOO_WIDE = {"migraphx:ref-digits_nfnet@32+trained-bf16-b2": [pytest.mark.xfail(reason=TRUNCATION, strict=True)]}
 WRONG = {
     "zeros": np.zeros_like,
     "noise": lambda logits: logits.std() * np.random.default_rng(0).standard_normal(logits.shape),
@@ -27,17 +28,15 @@ WRONG = {
 
 
 def cases():
-    """Yield the default cases with two images; those of dm_nfnet_f0 are slow, and are there at a small size."""
+    """Yield the default cases with two images; dm_nfnet_f0 takes minutes."""
     for engine in ENGINES:
         workload = engine_info(engine).workload
         for variant, size in workload.models:
             trained = TRAINED if variant == digits.VARIANT else {}
             for precision in workload.precisions:
-                for pixels in (size,) if trained else (size, SMALL_SIZE):
-                    spec = ModelSpec(variant, size=(pixels, pixels), **trained)
-                    case = Case(engine, spec, precision, IMAGES)
-                    slow = not trained and pixels == size
-                    yield pytest.param(case, id=case.id, marks=[pytest.mark.slow] if slow else [])
+                case = Case(engine, ModelSpec(variant, size=(size, size), **trained), precision, IMAGES)
+                marks = [] if trained else [pytest.mark.slow]
+                yield pytest.param(case, id=case.id, marks=marks + TOO_WIDE.get(case.id, []))
 
 
 @pytest.fixture(scope="module")
