@@ -187,7 +187,7 @@ class Bench:
             images,
             self.context.tolerances.arithmetic(self.case),
             self.scratch,
-            rows=range(1),
+            rows=range(len(images)),
             seconds=np.inf,
             factor=self.context.tolerances.factor(self.case).factor,
             graph=self.graph,
