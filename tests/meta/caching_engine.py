@@ -13,7 +13,7 @@ from fixtures.programs.program_cache import ProgramCache
 from fixtures.programs.request import CompileRequest
 from fixtures.records import EngineOptions, ModelSpec
 
-SPEC = ModelSpec("test_nfnet", None, (32, 32), 3)
+SPEC = ModelSpec("digits_nfnet", None, (32, 32), 3)
 SHAPE = (1, 3, 32, 32)
 CACHING_PLUGIN = """
 from dataclasses import replace

@@ -140,6 +140,12 @@ def context(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """A folder for built models."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
 def ref_engine(pytestconfig):
     """MIGraphX with its ref target; tests are skipped if it is missing."""
     try:

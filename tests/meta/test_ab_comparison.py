@@ -122,7 +122,7 @@ def test_case_survives_json():
 def test_same_installation_twice(runner, tmp_path):
     """Both children run the case; JUnit has the outcome, whatever this machine's noise makes of it."""
     junit = tmp_path / "junit.xml"
-    done = runner.small(TEST, f"--ab={sys.executable}", *CASE, "--speed-seconds", "3", f"--junit-xml={junit}")
+    done = runner.small(TEST, f"--ab={sys.executable}", *CASE, "--speed-seconds", "1", f"--junit-xml={junit}")
     assert done.code in {0, 1}, done.text
     version = metadata.version("onnxruntime")
     assert TITLE in done.out
@@ -145,7 +145,7 @@ def test_slower_head_fails_and_slower_base_passes(runner, tmp_path, slowed, code
     base = executable(tmp_path / "python")
     base.write_text(f'#!/bin/sh\nPYTHONPATH={path} exec "{sys.executable}" "$@"\n')
     env = {"PYTHONPATH": str(tmp_path)} if slowed == "head" else {}
-    done = runner.small(TEST, f"--ab={base}", *CASE, "--speed-seconds", "3", env=env)
+    done = runner.small(TEST, f"--ab={base}", *CASE, "--speed-seconds", "1", env=env)
     assert done.code == code, done.text
     assert f"fp32-b1: {outcome}: " in done.out
 

@@ -15,13 +15,6 @@ from fixtures.programs.request import SOURCES
 from fixtures.records import EngineOptions
 from tests.meta.caching_engine import CachingEngine, compile_request, flip_bit, source_of
 
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """Cache folder of the model."""
-    return tmp_path_factory.mktemp("models")
-
-
 CHANGES = {
     "shape": {"shape": (1, 3, 64, 32)},
     "precision": {"precision": "fp16"},

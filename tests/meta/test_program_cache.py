@@ -35,12 +35,6 @@ def engine(request):
     return CachingEngine() if request.param == "onnxruntime:cpu" else request.getfixturevalue("ref_engine")
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """Cache folder of the model."""
-    return tmp_path_factory.mktemp("models")
-
-
 @pytest.fixture
 def request_(engine, models):
     """A request for one program."""

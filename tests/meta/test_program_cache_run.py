@@ -13,7 +13,7 @@ from tests.meta.caching_engine import CACHING_PLUGIN
 
 AGREEMENT = "tests/conformance/test_agreement.py"
 ONE = ("--precision", "fp32", "--batch", "1")
-REF = ("--engine", "migraphx:ref", "--variant", "test_nfnet", "--image-size", "32", "--precision", "fp32")
+REF = ("--engine", "migraphx:ref", "--variant", "digits_nfnet", "--weights", "seeded", "--precision", "fp32")
 
 
 @pytest.fixture
