@@ -119,8 +119,8 @@ def logits(model, images):
 
 def verdict(context, actual, spec=SPEC):
     """Judge logits as those of a case on ONNX Runtime at fp32."""
-    case, expected = Case("onnxruntime:cpu", spec, "fp32", len(actual)), context.reference.expected(spec, len(actual))
-    return judge_outputs(case, context, actual={"logits": actual}, expected=expected)
+    case = Case("onnxruntime:cpu", spec, "fp32", len(actual))
+    return judge_outputs(case, context, actual={"logits": actual}, expected=context.reference.expected(case))
 
 
 @pytest.mark.parametrize("level", ["disable", "basic", "extended", "all"])

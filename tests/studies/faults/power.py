@@ -36,7 +36,7 @@ from fixtures.reference.arithmetic import arithmetic
 from fixtures.reference.distance import relative_errors
 from fixtures.run.compare import judge_outputs
 from fixtures.run.context import RunContext
-from fixtures.verdict.tolerances import DEFAULT, Tolerance
+from fixtures.verdict.tolerances import Tolerance
 from tests.studies.faults.catalogue import CATALOGUE, EVERYWHERE, RUNTIME, Fault
 from tests.studies.faults.peers import PEERS
 from tests.studies.faults.planting import copy_model, emulate_bf16
@@ -90,17 +90,18 @@ class Bench:
     def __init__(self, context: RunContext, spec: ModelSpec, precision: str, scratch: Path) -> None:
         self.context, self.precision, self.scratch = context, precision, scratch
         self.case = Case("onnxruntime:cpu", spec, precision, IMAGES)
-        self.arithmetic, self.float64 = arithmetic(precision), context.tolerances.float64(spec)
-        self.evaluator = self.float64.evaluator(self.arithmetic)
+        self.arithmetic, self.float64 = arithmetic(precision), context.tolerances.of_case(self.case)
+        self.evaluator, self.factor = self.float64.evaluator, context.tolerances.factor(self.case)
         self.images = context.model_store.images(spec, IMAGES)
         self.path = context.model_store.onnx_file(spec, "fp16" if precision == "fp16" else "fp32").path
         self.model = onnx.load(self.path)
         self.model.doc_string = precision  # for faults that depend on it
-        self.expected = context.reference.expected(spec, IMAGES)["logits"]
+        self.expected = context.reference.expected(self.case)["logits"]
         self.tolerance = self._tolerance(self.images)
         self.clean = self.runner(self.model)(self.images)
         self.clean_error = self.effect(self.clean, self._exact(self.images))
-        self.flow = read_data_flow(self.evaluator.path)
+        self.graph = context.model_store.onnx_file(spec).path
+        self.flow = read_data_flow(self.graph)
         self.blocks = split_into_blocks(self.flow)
         self._clean_search: tuple[Localization, dict[str, np.ndarray]] | None = None
 
@@ -109,7 +110,7 @@ class Bench:
 
     def _tolerance(self, images) -> Tolerance:
         floor = float(self.float64.noise_floors(images, self.arithmetic).max())
-        return Tolerance(self.precision, self.arithmetic.name, floor)
+        return Tolerance(self.precision, self.arithmetic.name, floor, self.factor)
 
     def effect(self, actual, other) -> float:
         """Return the largest distance of logits in noise floors."""
@@ -162,7 +163,7 @@ class Bench:
 
     def _agrees(self, actual, expected, tolerance) -> bool:
         sides = {"actual": {"logits": actual}, "expected": {"logits": expected}}
-        return judge_outputs(self.case, self.context, **sides, tolerance=tolerance).passed
+        return not judge_outputs(self.case, self.context, **sides, tolerance=tolerance).wrong
 
     def _unusual(self) -> Iterator[tuple[np.ndarray, Tolerance]]:
         """Yield images that are no photographs, as the suite has them: far brighter, and NaN."""
@@ -185,7 +186,8 @@ class Bench:
             runs.append(dict(zip(names, self.session(model)(images, names), strict=True)))
             return runs[-1]
 
-        options = {"scratch": self.scratch / "localize", "seconds": np.inf}
+        options = {"scratch": self.scratch / "localize", "seconds": np.inf, "graph": self.graph}
+        options["factor"] = self.factor.factor
         localizer = Localizer(run, path, self.evaluator, self.images, self.arithmetic, **options)
         return localizer.localize(), runs[0]
 
@@ -208,7 +210,7 @@ class Bench:
                 effect, clean_error = self._block_effect(block, compared, faulty, clean)
                 outputs = next((group.compared for group in self.flow.groups if group.name == found.first_node), ())
                 right = found.first_block == block.name and place in (EVERYWHERE, *outputs)
-                return Located(effect, DEFAULT.factor + clean_error, flagged, right)
+                return Located(effect, self.factor.factor + clean_error, flagged, right)
         return Located(0.0, np.inf, flagged, right=False)
 
     def _block_effect(self, block: Subgraph, compared, faulty, clean) -> tuple[float, float]:
@@ -219,7 +221,7 @@ class Bench:
         changed = {name: exact[name] + (np.float64(faulty[name]) - clean[name]) for name in compared}
 
         def worst(actual) -> float:
-            options = {"inputs": inputs, "compared": compared, "among": len(compared)}
+            options = {"inputs": inputs, "compared": compared, "among": len(compared), "factor": self.factor.factor}
             return max(
                 row.whole_error for row in score_tensors(self.evaluator, self.arithmetic, actual=actual, **options)
             )
@@ -254,7 +256,7 @@ def _rows(bench, name, level, place, run, located=None, *, by_request_check=Fals
     caught |= by_request_check
     if np.array_equal(logits, bench.clean, equal_nan=True) and not caught:
         return []
-    effect, limit = bench.effect(logits, bench.clean), DEFAULT.factor + bench.clean_error
+    effect, limit = bench.effect(logits, bench.clean), bench.factor.factor + bench.clean_error
     return [Row(name, level, bench.precision, place, effect, limit, caught, by_request_check, by_peer, located)]
 
 
