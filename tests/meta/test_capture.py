@@ -45,7 +45,8 @@ def test_crash_output_is_printed_despite_pytests_own_capture(runner):
         "from fixtures.engines.onnxruntime.engine import OnnxRuntimeProgram\n"
         f"OnnxRuntimeProgram.run = lambda self, feeds: exec({CRASHES.format(end='os.abort()')!r}, {{}})\n"
     )
-    done = runner.small("tests/conformance/test_agreement.py", "--precision", "fp32", "--batch", "1", plugin=plugin)
+    words = ("tests/conformance/test_agreement.py", "--precision", "fp32", "--batch", "1")
+    done = runner.small(*words, plugin=plugin, fresh=True)  # its pipe is closed when the last process has written
     assert done.code == -signal.SIGABRT
     assert "crash output" in done.err
 
