@@ -55,7 +55,7 @@ def test_a_real_engine_is_near_its_noise_floor(context, spec, name, level):
     What Winograd adds to the noise floor is less than a factor of three.
     """
     case = Case("onnxruntime:cpu", spec, name, 2, EngineOptions(graph_optimization=level))
-    images, exact = context.model_store.images(spec, 2), context.tolerances.exact(spec, 2)
+    images, exact = context.model_store.images(spec, 2), context.tolerances.exact(case)
     found = judge_outputs(case, context, actual=context.program_pool.run(case, images), expected=exact)
     row = arithmetic(name)
     direct = relative_errors(context.tolerances.float64(spec).outputs(images, row), exact).max()
