@@ -75,10 +75,9 @@ def test_integers_saturate_and_ties_go_to_even():
     ]
 
 
-@pytest.mark.parametrize("kind", ["float8e4m3fn", "float8e4m3fnuz"])
-def test_fp8_quantisation_matches_the_conversion_of_the_type(kind):
+def test_fp8_quantisation_matches_the_conversion_of_the_type():
     """Beyond the largest number it saturates."""
-    row = QUANTIZED_TYPES[kind]
+    row = QUANTIZED_TYPES["float8e4m3fn"]
     values = np.concatenate([RNG.standard_normal(5000) * 99, np.ldexp(RNG.standard_normal(99), -9)])
     expected = np.clip(values, row.smallest, row.largest).astype(row.numpy).astype(np.float64)
     assert np.array_equal(quantized(values, row), expected)
