@@ -30,7 +30,6 @@ def test_each_case_is_recorded_with_what_was_measured(report):
         assert (info["engine"], info["model"], info["precision"]) == ("onnxruntime:cpu", "test_nfnet@64", "fp32")
         assert info["version"]
         assert info["variant"] == "test_nfnet"
-        assert info["multiply_adds"] > 0
         assert len(info["model_sha256"]) == 64
         assert {"provider", "graph_optimization", "intra_op_threads"} <= set(info["facts"])
         assert info["costs"]["compile_seconds"] > 0

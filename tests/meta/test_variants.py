@@ -5,7 +5,7 @@ import math
 import pytest
 
 from fixtures.errors import ModelError, UsageError
-from fixtures.nfnet.architecture import multiply_adds, network, parameter_shapes
+from fixtures.nfnet.architecture import network, parameter_shapes
 from fixtures.nfnet.graph import check_supported
 from fixtures.nfnet.variants import VARIANTS, variant
 
@@ -23,11 +23,9 @@ def test_every_variant_has_one_row():
 
 
 @pytest.mark.parametrize("row", VARIANTS, ids=lambda row: row.name)
-def test_layers_add_up_to_the_published_counts(row):
-    """Parameters and multiply-adds are those that timm and PyTorch count."""
-    net = network(row)
-    assert sum(math.prod(shape) for shape in parameter_shapes(net).values()) == row.parameters
-    assert multiply_adds(net, (row.test_size, row.test_size)) == row.multiply_adds
+def test_layers_have_the_published_number_of_parameters(row):
+    """Timm counts the same."""
+    assert sum(math.prod(shape) for shape in parameter_shapes(network(row)).values()) == row.parameters
 
 
 @pytest.mark.parametrize("row", VARIANTS, ids=lambda row: row.name)
