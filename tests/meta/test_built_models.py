@@ -54,7 +54,7 @@ def test_each_input_of_the_builder_gives_another_file(tmp_path, monkeypatch):
         built_model(replace(SPEC, opset=19), FP32, tmp_path),
     ]
     with monkeypatch.context() as patch:
-        patch.setattr(store, "builder_fingerprint", lambda: "another builder")
+        patch.setattr(store, "SOURCES", (Path(__file__),))
         paths.append(built_model(SPEC, FP32, tmp_path))
     monkeypatch.setattr(onnx, "__version__", "0.0.0")
     paths.append(built_model(SPEC, FP32, tmp_path))

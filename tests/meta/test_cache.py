@@ -176,7 +176,7 @@ def test_atomic_folder_replaces_a_folder_or_a_file(tmp_path):
 def test_file_names_fit_file_systems(tmp_path):
     """Short ones stay readable, long ones stay different."""
     case = Case("migraphx:ref", ModelSpec("test_nfnet", size=(32, 32)), "fp16", 2)
-    assert case.file_name == "migraphx_ref-test_nfnet@32-fp16-b2"
+    assert file_name(case.id) == "migraphx_ref-test_nfnet@32-fp16-b2"
     assert file_name("a/test.py::test_x[one two*'é]") == "a_test.py_test_x_one_two"
     long = [file_name("x" * 300 + end) for end in "ab"]
     assert len(set(long)) == 2

@@ -126,5 +126,5 @@ def test_relative_error_of_zeros_and_of_nan(actual, expected, error):
 def test_top1_and_margin(actual, expected, top1, margin):
     """A tie has the first class on both sides."""
     (row,) = metrics([actual], [expected])
-    assert ((row.top1_actual, row.top1_expected), row.top1_agree) == (top1, top1[0] == top1[1])
+    assert (row.top1_actual, row.top1_expected) == top1
     assert row.margin == pytest.approx(margin)
