@@ -13,7 +13,6 @@ from fixtures.benchmark.ab import interleave
 from fixtures.benchmark.child_process import ChildProcess, Installation
 from fixtures.cache import cache_folder
 from fixtures.errors import BenchmarkError
-from fixtures.plugin.ab_worker import first_request
 from fixtures.records import Case, ModelSpec
 
 ROOT = Path(__file__).parents[2]
@@ -36,16 +35,6 @@ child.request(first_request(case, Path(sys.argv[1])))
 child.pause()
 print(child._process.pid, flush=True)
 time.sleep(100)
-"""
-PINNED = """
-import hashlib, os, threading
-from fixtures.plugin import ab_worker
-def work():
-    while True: hashlib.sha256(bytes(1 << 20)).digest()
-threads = [threading.Thread(target=work, daemon=True) for _ in os.sched_getaffinity(0)]
-for thread in threads: thread.start()
-ab_worker.warm_up = lambda call: [thread.native_id for thread in threads]
-ab_worker.main(lambda context, case: lambda: None)
 """
 CASE = Case("onnxruntime:cpu", ModelSpec("test_nfnet", None, (64, 64)), "fp32", 1)
 
@@ -130,16 +119,6 @@ def test_paused_child_ends_with_a_killed_parent():
     parent.kill()
     parent.communicate()
     assert becomes(pid, {"", "Z"})
-
-
-def test_threads_of_a_child_are_pinned_while_it_is_timed(tmp_path):
-    """One thread on each CPU, where the engine fills all of them."""
-    with child(PINNED, folder=ROOT) as worker:
-        assert worker.request(first_request(CASE, tmp_path))["version"]
-        assert len(worker.time_block(1)) == 1
-        threads = Path(f"/proc/{worker._process.pid}/task").iterdir()
-        affinities = [os.sched_getaffinity(int(path.name)) for path in threads]
-    assert sorted(min(cpus) for cpus in affinities if len(cpus) == 1) == sorted(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize(

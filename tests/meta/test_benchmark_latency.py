@@ -45,7 +45,6 @@ def test_statistics_are_those_of_the_saved_samples(report):
         assert latency["p50"] == pytest.approx(row["stats"]["median"])
         assert latency["images_per_second"] == pytest.approx(row["extra_info"]["batch"] * len(data) / sum(data))
         assert latency["first_run_seconds"] > 0
-        assert latency["converged"] or latency["warnings"]
 
 
 def test_report_names_hardware_and_versions(report):

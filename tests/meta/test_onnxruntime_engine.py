@@ -1,5 +1,7 @@
 """ONNX Runtime as an engine: what is pinned, what is refused, and that it computes what it was given."""
 
+import time
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -133,6 +135,19 @@ def test_cuda_computes_in_tf32_only_if_requested():
 
 
 # ---- what is pinned
+
+
+def test_reference_does_not_spin_after_a_run(prepare):
+    """Its threads would disturb what is timed next; those of other sessions do spin."""
+    ran = {}
+    for spin in (False, True):
+        program = prepare(threads=2, spin=spin)
+        for _ in range(5):
+            run(program)
+        before = time.process_time()
+        time.sleep(0.1)
+        ran[spin] = time.process_time() - before
+    assert ran[False] < ran[True] / 3
 
 
 @pytest.mark.parametrize("threads", [0, 1, 2])

@@ -31,7 +31,6 @@ from fixtures.benchmark.ab import MAX_LAUNCHES, MIN_PAIRS, block_latency, interl
 from fixtures.benchmark.ab_statistics import SLOWER, judge
 from fixtures.benchmark.child_process import ChildProcess, Installation
 from fixtures.benchmark.environment import external_cpu_seconds
-from fixtures.benchmark.pinning import pinned, wait_until_idle
 from fixtures.benchmark.sampling import SECOND, no_garbage_collection, time_calls
 from fixtures.cache import cache_folder
 from fixtures.options import AB_SECONDS
@@ -46,6 +45,7 @@ INJECTED = 0.05
 SLOWDOWNS = (0.0, 0.02, 0.03, 0.05, 0.08, 0.1)
 PHASE = 60.0  # seconds: launches and the process that lives on see the same load of the machine
 SESSION_BLOCK = 0.05  # seconds of a block of the process that lives on
+SPIN_SECONDS = 0.2  # for which the threads of engines spin after a run
 WINDOW = 45.0  # seconds of a stored run, all sides together
 TRIALS = 100
 AB, MIN = "--ab", "min:5%"
@@ -99,20 +99,18 @@ class Session:
         self.rows = []
         self._calls = [PREPARE[word](RunContext.create(cache_folder()), case) for word in CHILDREN]
         self._order, self._seconds = random.Random(0), 0.0  # noqa: S311  no secret
-        self._threads = [ab_worker.warm_up(call) for call in self._calls]
 
     def take(self):
         """Take a block of each in random order."""
         with no_garbage_collection():
             for side in self._order.sample(range(SIDES), SIDES):
                 begun, before = time.monotonic(), external_cpu_seconds()
-                with pinned(self._threads[side]):
-                    ns = time_calls(self._calls[side], int(SESSION_BLOCK * SECOND))
+                ns = time_calls(self._calls[side], int(SESSION_BLOCK * SECOND))
                 took = time.monotonic() - begun
                 load = (external_cpu_seconds() - before) / took
                 self.rows.append((side, self._seconds, block_latency(ns), min(ns), load))
                 self._seconds += took
-                wait_until_idle()
+                time.sleep(SPIN_SECONDS)
 
 
 def record(case, seconds, path):
