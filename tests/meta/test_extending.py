@@ -83,7 +83,7 @@ def test_tolerance_can_be_added(extended):
     code = """
 from fixtures.verdict.tolerances import DEFAULT, find_factor
 assert find_factor("migraphx:gpu", "eca_nfnet_l0", {"Conv", "Gelu"}).factor == 6.0
-assert find_factor("migraphx:ref", "eca_nfnet_l0", {"Conv", "Gelu"}) is DEFAULT
+assert find_factor("onnxruntime:cpu", "eca_nfnet_l0", {"Conv", "Gelu"}) is DEFAULT
 assert find_factor("migraphx:gpu", "dm_nfnet_f0", {"Conv", "Gelu"}) is DEFAULT
 """
     extended("fixtures/reference/README.md", "Add a tolerance", code)

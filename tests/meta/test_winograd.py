@@ -42,7 +42,7 @@ def test_winograd_applies_to_undilated_3x3_convolutions_of_stride_1(kernel, attr
     assert winograd.applies_to(windows([9] * len(kernel), kernel, **attributes)) is applies
 
 
-@pytest.mark.parametrize(("name", "count"), [("fp32", 1), ("fp16", 0), ("bf16", 0), ("tf32", 0), ("int8", 0)])
+@pytest.mark.parametrize(("name", "count"), [("fp32", 1), ("fp16", 0), ("bf16", 0), ("tf32", 0)])
 @pytest.mark.parametrize("rounding", Rounding)
 def test_only_fp32_allows_for_winograd(name, count, rounding):
     """Elsewhere the rounding of tensors or factors is larger."""
