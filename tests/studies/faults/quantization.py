@@ -24,6 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fixtures.cache import cache_folder
 from fixtures.engines.onnxruntime.engine import RULES
+from fixtures.errors import ParseError
 from fixtures.localize.search import Localizer
 from fixtures.onnx_quantization import PRODUCTS, quantized_tensors
 from fixtures.precisions import QUANTIZED_TYPES, QuantizationRule
@@ -282,13 +283,17 @@ def main() -> None:
     with RunContext.create(cache_folder()) as context, tempfile.TemporaryDirectory() as scratch:
         for name, (kind, rule) in STUDIED.items():
             rows, alarms = [], []
-            for seed in range(options.seeds):
-                source = WeightSources("auto" if not seed else "seeded", cache_folder()).of(options.variant)
-                spec = ModelSpec(options.variant, None, size, seed, None, source.weights, source.path)
-                bench = Bench(context, Case(options.engine, spec, kind, IMAGES), rule, Path(scratch))
-                alarms += false_alarms(bench)
-                random = np.random.default_rng(seed)
-                rows += [row for fault in FAULTS if (row := plant(bench, fault, random))]
+            try:
+                for seed in range(options.seeds):
+                    source = WeightSources("auto" if not seed else "seeded", cache_folder()).of(options.variant)
+                    spec = ModelSpec(options.variant, None, size, seed, None, source.weights, source.path)
+                    bench = Bench(context, Case(options.engine, spec, kind, IMAGES), rule, Path(scratch))
+                    alarms += false_alarms(bench)
+                    random = np.random.default_rng(seed)
+                    rows += [row for fault in FAULTS if (row := plant(bench, fault, random))]
+            except ParseError as error:  # MIGraphX 2.14 reads no 8-bit floating-point numbers from a file
+                print(f"\n{name}: {error}")
+                continue
             print(f"\n{name}: {len(alarms)} false alarms", *alarms, sep="\n  ")
             print("| fault | planted | largest effect | reported | in the logits | in a block | in the right block |")
             print("|---|---|---|---|---|---|---|")
