@@ -1,5 +1,6 @@
 """Derived quantised models: against ONNX Runtime's own quantiser, and against formulas written out here."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
@@ -16,6 +17,7 @@ from fixtures.quantization.derive import quantized_model
 from fixtures.quantization.differences import NOT_QUANTIZED, UNEXPECTED, differences
 from fixtures.records import Case, ModelSpec, QuantizedTensor
 from fixtures.reference.evaluator import GraphEvaluator
+from fixtures.run.compare import compare
 
 SPEC = ModelSpec("test_nfnet", None, (32, 32))
 INT8, FP8 = QUANTIZED_TYPES["int8"], QUANTIZED_TYPES["float8e4m3fn"]
@@ -150,3 +152,12 @@ def test_a_tensor_that_should_not_be_quantised_is_reported():
     """By name, or without one."""
     (found,) = differences(ROWS[:2], UNNAMED)
     assert found.text == UNEXPECTED
+
+
+def test_a_model_that_quantises_by_itself_is_judged_at_fp32_only(conv, context, tmp_path):
+    """Its own scales count: a calibrated precision would quantise it twice."""
+    path = tmp_path / "quantised.onnx"
+    onnx.save(quantized_model(conv, IMAGES, QuantizationRule(INT8)), path)
+    case = Case("onnxruntime:cpu", ModelSpec(path=path), "fp32", 4)
+    assert compare(case, context).passed
+    assert "quantised already" in context.program_pool.unsupported(replace(case, precision="int8"))
