@@ -19,7 +19,7 @@ from fixtures.errors import CacheError, CompileError
 from fixtures.nfnet.store import built_model
 from fixtures.precisions import precision
 from fixtures.programs.entry import PROGRAM, RECORD, read_record, write_record
-from fixtures.programs.program_cache import COMPILED, LOADED, NOT_CACHED, ProgramCache
+from fixtures.programs.program_cache import COMPILED, FOLDER, LOADED, NOT_CACHED, ProgramCache
 from fixtures.records import EngineOptions, QuantizedTensor
 from tests.meta.caching_engine import SPEC, CachingEngine, compile_request, flip_bit, logits, source_of
 from tests.meta.unprivileged import unprivileged_user
@@ -57,7 +57,7 @@ def entry(request_, tmp_path):
 
 def names(cache):
     """Names in the folder of programs, locks left out."""
-    return sorted(path.name for path in ProgramCache(cache).folder.iterdir() if path.suffix != ".lock")
+    return sorted(path.name for path in (cache / FOLDER).iterdir() if path.suffix != ".lock")
 
 
 def forge(entry, save=lambda _: None, **changes):
@@ -198,7 +198,7 @@ def test_read_only_cache_is_read(models, public_folder):
     request = compile_request(CachingEngine(), models)
     request = replace(request, model=Path(shutil.copy(request.model, public_folder)))
     assert source_of(request, public_folder) == COMPILED
-    ProgramCache(public_folder).folder.chmod(0o555)
+    (public_folder / FOLDER).chmod(0o555)
     with unprivileged_user():
         assert source_of(request, public_folder) == LOADED
         source = source_of(replace(request, options=OTHER_OPTIONS), public_folder)

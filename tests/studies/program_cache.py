@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from fixtures.cache import cache_folder
 from fixtures.engines.registry import engine_info
-from fixtures.programs.program_cache import COMPILED, LOADED, ProgramCache
+from fixtures.programs.program_cache import COMPILED, FOLDER, LOADED, ProgramCache
 from fixtures.records import Case, ModelSpec
 from fixtures.run.context import RunContext
 
@@ -42,7 +42,7 @@ def measured(context, case, rounds):
     """Return the ratios of the median round, and the size of the program."""
     rows = []
     for _ in range(rounds):
-        shutil.rmtree(context.program_pool.cache.folder, ignore_errors=True)
+        shutil.rmtree(context.model_store.cache / FOLDER, ignore_errors=True)
         compiling, compiled = timed(context, case, COMPILED)
         loading, loaded = timed(context, case, LOADED)
         engine = sum(getattr(compiled, stage) or 0.0 for stage in STAGES)
