@@ -8,9 +8,9 @@ import pytest
 pytestmark = [pytest.mark.conformance, pytest.mark.batched]
 
 
-def test_batch_matches_single_images(case, context, program_pool, images, outputs, assert_agrees):
+def test_batch_matches_single_images(case, model_store, program_pool, images, outputs, assert_agrees):
     """A batch of N gives what N batches of one give; one image is repeated where the file fixes the batch."""
-    single = replace(case, batch=context.model_store.onnx_file(case.model).fixed_batch or 1)
+    single = replace(case, batch=model_store.onnx_file(case.model).fixed_batch or 1)
     answers = [program_pool.run(single, np.repeat(image[np.newaxis], single.batch, axis=0)) for image in images]
     expected = {name: np.concatenate([answer[name][:1] for answer in answers]) for name in answers[0]}
     assert_agrees(outputs, expected, reference="the same engine, image by image", images=images)

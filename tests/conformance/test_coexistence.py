@@ -18,11 +18,11 @@ def bits(outputs):
     return {name: array.tobytes() for name, array in outputs.items()}
 
 
-def test_programs_do_not_interfere(case, context, program_pool, run, images, assert_agrees):
+def test_programs_do_not_interfere(case, model_store, program_pool, run, images, assert_agrees):
     """Two programs run in turn give the same outputs as alone, and outputs already returned stay as they were."""
-    fixed = context.model_store.onnx_file(case.model).fixed_batch
+    fixed = model_store.onnx_file(case.model).fixed_batch
     other_case = case if fixed else replace(case, batch=1 if case.batch > 1 else 2)
-    other_images = context.model_store.images(other_case.model, other_case.batch)
+    other_images = model_store.images(other_case.model, other_case.batch)
     first = run(images)
     copies = {name: array.copy() for name, array in first.items()}
     run(images * np.float32(0.5))

@@ -42,19 +42,19 @@ def test_equal_images_have_equal_outputs(case, run, images, assert_agrees):
 
 @pytest.mark.smallest_batch
 @pytest.mark.parametrize("kind", FLAT)
-def test_flat_images_match_the_float64_reference(case, context, run, images, assert_agrees, kind):
+def test_flat_images_match_the_float64_reference(case, tolerances, run, images, assert_agrees, kind):
     """Images without the variety of photographs, or far brighter; they have a noise floor of their own."""
     flat = FLAT[kind](images, case.precision).astype(images.dtype)
-    expected = context.tolerances.of_case(case).outputs(flat)
+    expected = tolerances.of_case(case).outputs(flat)
     assert_agrees(run(flat), expected, reference="the float64 reference", images=flat, own_noise_floor=True)
 
 
 @pytest.mark.floating
 @pytest.mark.smallest_batch
-def test_image_of_nan_gives_nan(case, context, run, images, assert_agrees):
+def test_image_of_nan_gives_nan(case, tolerances, run, images, assert_agrees):
     """An engine that hides a NaN reports a class for an image that has none."""
-    if context.tolerances.of_case(case).quantizes:
+    if tolerances.of_case(case).quantizes:
         pytest.skip("integers have no NaN: this model quantises")
     images[...] = np.nan
-    expected = context.tolerances.of_case(case).outputs(images)
+    expected = tolerances.of_case(case).outputs(images)
     assert_agrees(run(images), expected, reference="the float64 reference", images=images)
