@@ -8,9 +8,8 @@ from filelock import FileLock, Timeout
 
 from fixtures.accuracy import digits
 from fixtures.accuracy.labelled_images import Digits, subset
-from fixtures.accuracy.predictions import PairedPredictions, min_flip_errors, rank_classes
+from fixtures.accuracy.predictions import McNemar, PairedPredictions, Proportion, min_flip_errors, rank_classes
 from fixtures.accuracy.runner import append_journal, predict, read_journal
-from fixtures.accuracy.statistics import McNemar, Proportion
 from fixtures.errors import CacheError, RunError, UsageError
 
 

@@ -89,7 +89,7 @@ def test_wrong_predictions_fail_with_the_largest_flips(runner):
 
 def test_wrong_predictions_at_int8_are_compared_with_the_quantised_model(runner):
     """The published accuracy is not that of a quantised network; here every accuracy would be below it."""
-    below = "from fixtures.accuracy.statistics import Proportion\nProportion.is_below = lambda self, published: True\n"
+    below = "from fixtures.accuracy.predictions import Proportion\nProportion.is_below = lambda self, published: True\n"
     done = runner.pytest(*CPU, *INT8, plugin=fault(NINES_ARE_FOURS) + below)
     assert done.code == 1
     assert int(flips(done.out)[0]) > 40

@@ -7,8 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fixtures.benchmark.latency_table import Point, by_series, plot, table
-from fixtures.plugin.latency_table import NO_PLOT, TITLE, points
+from fixtures.plugin.latency_table import NO_PLOT, TITLE, Point, by_series, plot, points, table
 
 POINTS = [
     Point("ort fp32", 8, 0.010, 0.011, 0.012, 0.05, 790.0, 1.5),

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
 from fixtures.errors import ImageError
-from fixtures.images import decode
+from fixtures.images import loader
 
 HEIGHT, WIDTH = 24, 32
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -62,7 +62,7 @@ def read_image(tmp_path):
     def read(data):
         path = tmp_path / "image"
         path.write_bytes(data)
-        return decode.read_image(path)
+        return loader.read_image(path)
 
     return read
 
@@ -204,7 +204,7 @@ def test_path_that_is_not_a_file_is_refused(tmp_path, name):
     """Missing, a folder, a link to itself."""
     (tmp_path / "loop.png").symlink_to("loop.png")
     with pytest.raises(ImageError) as caught:
-        decode.read_image(tmp_path / name)
+        loader.read_image(tmp_path / name)
     assert caught.value.where == str(tmp_path / name)
 
 

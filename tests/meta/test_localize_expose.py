@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from fixtures.localize.blocks import element_types
-from fixtures.localize.expose import PREFIX, exposed
+from fixtures.localize.search import PREFIX, exposed
 from fixtures.onnx_file import inspect, load_model
 from fixtures.records import ModelSpec
 from tests.meta.localizing import run
@@ -57,7 +57,7 @@ def test_old_copies_of_killed_processes_are_removed(saved, tmp_path):
     """Not those that a process may still read, and nothing else."""
     source, scratch = saved(tmp_path / "models"), tmp_path / "localize"
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom fixtures.localize.expose import exposed\n"
+        "import os, sys\nfrom pathlib import Path\nfrom fixtures.localize.search import exposed\n"
         f"with exposed(Path(sys.argv[1]), ['{TENSOR}'], {{}}, Path(sys.argv[2])):\n    os.kill(os.getpid(), 9)\n"
     )
     for _ in range(2):

@@ -18,8 +18,17 @@ from fixtures.cache import file_sha256
 from fixtures.errors import CacheError, CompileError
 from fixtures.nfnet.store import built_model
 from fixtures.precisions import precision
-from fixtures.programs.entry import PROGRAM, RECORD, read_record, write_record
-from fixtures.programs.program_cache import COMPILED, FOLDER, LOADED, NOT_CACHED, ProgramCache
+from fixtures.programs.program_cache import (
+    COMPILED,
+    FOLDER,
+    LOADED,
+    NOT_CACHED,
+    PROGRAM,
+    RECORD,
+    ProgramCache,
+    read_record,
+    write_record,
+)
 from fixtures.records import EngineOptions, QuantizedTensor
 from tests.meta.caching_engine import SPEC, CachingEngine, compile_request, flip_bit, logits, source_of
 from tests.meta.unprivileged import unprivileged_user

@@ -12,12 +12,11 @@ from onnx import numpy_helper
 from fixtures.onnx_file import inspect
 from fixtures.onnx_quantization import quantized_tensors
 from fixtures.precisions import QUANTIZED_TYPES, QuantizationRule
-from fixtures.quantization.decompose import decompose
-from fixtures.quantization.derive import quantized_model
-from fixtures.quantization.differences import NOT_QUANTIZED, UNEXPECTED, differences
+from fixtures.quantization.derive import decompose, quantized_model
 from fixtures.records import Case, ModelSpec, QuantizedTensor
 from fixtures.reference.evaluator import GraphEvaluator
 from fixtures.run.compare import compare
+from fixtures.run.quantization import NOT_QUANTIZED, UNEXPECTED, differences
 
 SPEC = ModelSpec("test_nfnet", None, (32, 32))
 INT8, FP8 = QUANTIZED_TYPES["int8"], QUANTIZED_TYPES["float8e4m3fn"]

@@ -28,11 +28,11 @@ from fixtures.errors import ParseError
 from fixtures.localize.search import Localizer
 from fixtures.onnx_quantization import PRODUCTS, quantized_tensors
 from fixtures.precisions import QUANTIZED_TYPES, QuantizationRule
-from fixtures.quantization.differences import differences
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference.distance import relative_errors
 from fixtures.run.compare import judge_outputs
 from fixtures.run.context import RunContext
+from fixtures.run.quantization import differences
 from fixtures.weight_sources import WeightSources
 from tests.studies.faults.planting import constant, copy_model, edit_constant
 
