@@ -7,8 +7,7 @@ from fixtures.onnx_file import inspect
 from fixtures.precisions import Rounding, precision
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference.arithmetic import alternatives, arithmetic
-from fixtures.reference.distance import relative_errors
-from fixtures.reference.float64 import Float64Reference
+from fixtures.reference.float64 import Float64Reference, relative_errors
 from fixtures.run.compare import attribute, judge_outputs
 from fixtures.verdict.attribution import NEITHER
 from fixtures.verdict.verdict import ERROR

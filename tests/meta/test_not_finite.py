@@ -8,7 +8,7 @@ from fixtures.errors import EvaluationError
 from fixtures.localize.score import score_tensor
 from fixtures.precisions import FP16, FP32
 from fixtures.records import Case, ModelSpec
-from fixtures.reference.distance import relative_errors
+from fixtures.reference.float64 import relative_errors
 from fixtures.run.context import RunContext
 from tests.meta.tiny_models import saved
 

@@ -8,7 +8,7 @@ from fixtures.records import ModelSpec
 from fixtures.reference import winograd
 from fixtures.reference.arithmetic import EXACT, alternatives, arithmetic
 from fixtures.reference.convolution import convolve, windows
-from fixtures.reference.distance import relative_errors
+from fixtures.reference.float64 import relative_errors
 from fixtures.run.context import RunContext
 
 RNG = np.random.default_rng(11)

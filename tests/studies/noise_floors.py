@@ -22,7 +22,7 @@ from fixtures.engines.onnxruntime.engine import LEVELS
 from fixtures.engines.registry import ENGINE_NAMES, REFERENCE, engine_info, engine_status
 from fixtures.precisions import BY_NAME, precision
 from fixtures.records import Case, EngineOptions, ModelSpec
-from fixtures.reference.distance import relative_errors
+from fixtures.reference.float64 import relative_errors
 from fixtures.run.context import RunContext
 from fixtures.verdict.tolerances import DEFAULT
 

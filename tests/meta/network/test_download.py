@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from fixtures.assets import download as module
-from fixtures.assets import urls
 from fixtures.assets.download import download, model_file, target_path
 from fixtures.cache import notification_sink
 from fixtures.errors import CacheError, FetchError
@@ -85,7 +84,7 @@ FAULTS = {
     "truncated": (Fault(body="truncated"), "IncompleteRead"),
     "stalled": (Fault(body="stalled"), "timed out"),
     "silent": (Fault(body="silent"), "timed out"),
-    "redirect to http": (Fault(302, REDIRECT), urls.NOT_HTTPS),
+    "redirect to http": (Fault(302, REDIRECT), module.NOT_HTTPS),
     "redirect loop": ([Fault(302, {"Location": "/models/net.onnx"})] * 31, "30 redirects"),
     "web page": (Fault(headers={"Content-Type": "text/html; charset=utf-8"}), module.WEB_PAGE),
     "no length": (Fault(headers={"Content-Length": "", "Connection": "close"}), module.NO_LENGTH),
@@ -168,7 +167,7 @@ def test_a_checksum_in_the_url_is_verified(site, url, tmp_path):
 @pytest.mark.parametrize("sha256", ["", "12", 64 * "x"])
 def test_half_a_checksum_is_refused(tmp_path, sha256):
     """Nothing is downloaded."""
-    with pytest.raises(FetchError, match=urls.INVALID_CHECKSUM):
+    with pytest.raises(FetchError, match=module.INVALID_CHECKSUM):
         model_file(f"https://example.com/net.onnx#sha256={sha256}", tmp_path)
 
 
@@ -234,36 +233,36 @@ def test_concurrent_processes_download_once(site, url, tmp_path):
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("http://example.com/a.onnx", urls.NOT_HTTPS),
-        ("http://localhost/a.onnx", urls.NOT_HTTPS),
-        ("http://127.0.0.1.example.com/a.onnx", urls.NOT_HTTPS),
-        ("ftp://example.com/a.onnx", urls.INVALID_URL),
-        ("file:///etc/passwd", urls.INVALID_URL),
-        ("https://", urls.INVALID_URL),
-        ("https://[::1/a", urls.INVALID_URL),
-        ("https://host:port/a", urls.INVALID_URL),
-        ("https://me:secret@example.com/a.onnx", urls.HAS_LOGIN),
+        ("http://example.com/a.onnx", module.NOT_HTTPS),
+        ("http://localhost/a.onnx", module.NOT_HTTPS),
+        ("http://127.0.0.1.example.com/a.onnx", module.NOT_HTTPS),
+        ("ftp://example.com/a.onnx", module.INVALID_URL),
+        ("file:///etc/passwd", module.INVALID_URL),
+        ("https://", module.INVALID_URL),
+        ("https://[::1/a", module.INVALID_URL),
+        ("https://host:port/a", module.INVALID_URL),
+        ("https://me:secret@example.com/a.onnx", module.HAS_LOGIN),
     ],
 )
 def test_urls_without_tls_or_with_a_login_are_refused(url, text):
     """The password is not repeated."""
     with pytest.raises(FetchError, match=text) as caught:
-        urls.check_url(url)
+        module.check_url(url)
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["https://example.com/a", "http://127.0.0.1:80/a", "http://[::1]:80/a"])
 def test_https_and_loopback_urls_are_accepted(url):
     """Loopback by number only."""
-    urls.check_url(url)
+    module.check_url(url)
 
 
 @pytest.mark.parametrize("target", ["https://127.0.0.1/c", "http://127.0.0.1/c", "http://[::1]/c"])
 def test_a_redirect_from_the_network_to_loopback_is_refused(target):
     """Other redirects to https are followed."""
-    urls.check_redirect("https://example.com/a/b", "../c")
-    with pytest.raises(FetchError, match=urls.TO_LOOPBACK):
-        urls.check_redirect("https://example.com/a", target)
+    module.check_redirect("https://example.com/a/b", "../c")
+    with pytest.raises(FetchError, match=module.TO_LOOPBACK):
+        module.check_redirect("https://example.com/a", target)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +277,7 @@ def test_a_redirect_from_the_network_to_loopback_is_refused(target):
 )
 def test_file_names_stay_in_their_folder(url, name):
     """They are short, visible and plain."""
-    assert urls.file_name(url) == name
+    assert module.file_name(url) == name
 
 
 def test_a_url_has_a_path_before_it_is_fetched(tmp_path):

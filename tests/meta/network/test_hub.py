@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fixtures.assets import download
 from fixtures.assets import hub as module
-from fixtures.assets import urls
 from fixtures.nfnet.store import built_model
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec
@@ -171,7 +171,7 @@ FAULTS = [
     (Fault(429), "HubUnavailable", "429 "),
     (Fault(503), "HubUnavailable", "503 "),
     (Fault(body="silent"), "HubUnavailable", module.UNREACHABLE),
-    (Fault(302, {"Location": "http://x.example/"}), "FetchError", urls.NOT_HTTPS),
+    (Fault(302, {"Location": "http://x.example/"}), "FetchError", download.NOT_HTTPS),
 ]
 
 
@@ -197,7 +197,7 @@ ENDPOINTS = [
     ("http://127.0.0.1:9", "", "HubUnavailable", module.UNREACHABLE),
     ("https://hub.example", UNKNOWN_HOST, "HubUnavailable", module.UNREACHABLE),
     ("https://hub.example", HANGING_DNS, "HubUnavailable", module.UNREACHABLE),
-    ("http://hub.example", "", "FetchError", urls.NOT_HTTPS),
+    ("http://hub.example", "", "FetchError", download.NOT_HTTPS),
 ]
 
 

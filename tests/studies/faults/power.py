@@ -33,7 +33,7 @@ from fixtures.onnx_quantization import quantized_tensors
 from fixtures.precisions import BY_NAME
 from fixtures.records import Case, ModelSpec
 from fixtures.reference.arithmetic import arithmetic
-from fixtures.reference.distance import relative_errors
+from fixtures.reference.float64 import relative_errors
 from fixtures.run.compare import judge_outputs
 from fixtures.run.context import RunContext
 from fixtures.verdict.tolerances import Tolerance

@@ -29,7 +29,7 @@ from fixtures.localize.search import Localizer
 from fixtures.onnx_quantization import PRODUCTS, quantized_tensors
 from fixtures.precisions import QUANTIZED_TYPES, QuantizationRule
 from fixtures.records import Case, EngineOptions, ModelSpec
-from fixtures.reference.distance import relative_errors
+from fixtures.reference.float64 import relative_errors
 from fixtures.run.compare import judge_outputs
 from fixtures.run.context import RunContext
 from fixtures.run.quantization import differences
