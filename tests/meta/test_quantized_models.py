@@ -70,6 +70,14 @@ def test_quantised_convolution_follows_the_formula(conv, kind, numpy_type):
     assert np.allclose(evaluated(model, given, "h")["h"][..., 0, 0], expected, rtol=1e-12, atol=1e-12)
 
 
+def test_scales_have_the_smallest_value_of_the_rule(conv):
+    """MIGraphX has one since 2.15."""
+    model = quantized_model(conv, IMAGES * np.float32(1e-9), QuantizationRule(INT8, smallest_scale=1e-3))
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    assert constants["x/scale"] == np.float32(1e-3)
+    assert constants["w/scale"] > 1e-3
+
+
 def test_derived_model_is_what_onnxruntime_quantises(context):
     """Which tensors, types, axes, zero points, and scales; the two share no code."""
     case = Case("onnxruntime:cpu", SPEC, "int8", 2)
