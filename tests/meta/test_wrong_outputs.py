@@ -42,7 +42,11 @@ def context(context):
     """A context in which MIGraphX need not be installed: only how it rounds and what it quantises is asked."""
 
     def opened(name, *rest):
-        return MIGraphXEngine(name, Mock(version="2.14.0"), Mock(), None) if name in ENGINES[1:] else open_engine(name, *rest)
+        return (
+            MIGraphXEngine(name, Mock(version="2.14.0"), Mock(), None)
+            if name in ENGINES[1:]
+            else open_engine(name, *rest)
+        )
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(programs, "open_engine", opened)
