@@ -68,12 +68,12 @@ class Runner:
 
     def environment(self, more=None):
         """Return the environment of a command."""
-        kept = {
+        inherited = {
             key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "NFNET", "PYTHONDONT"))
         }
         own = {"NFNET_CACHE_DIR": self.cache, "TMPDIR": self.cache}
         own |= {"HF_HUB_OFFLINE": 1, "HF_HUB_CACHE": self.cache / "hub", "PYTHONPYCACHEPREFIX": self.cache / "bytecode"}
-        return kept | {key: str(value) for key, value in own.items()} | (more or {})
+        return inherited | {key: str(value) for key, value in own.items()} | (more or {})
 
     def python(self, *words, env=None, cwd=ROOT, timeout=300):
         """Run a new Python with ``words``."""

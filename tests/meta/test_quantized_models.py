@@ -16,7 +16,7 @@ from fixtures.quantization.derive import decompose, quantized_model
 from fixtures.records import Case, ModelSpec, QuantizedTensor
 from fixtures.reference.evaluator import GraphEvaluator
 from fixtures.run.compare import compare
-from fixtures.run.quantization import NOT_QUANTIZED, UNEXPECTED, differences
+from fixtures.run.quantization import NOT_QUANTIZED, UNEXPECTED, compare_quantization
 
 SPEC = ModelSpec("test_nfnet", None, (32, 32))
 INT8, FP8 = QUANTIZED_TYPES["int8"], QUANTIZED_TYPES["float8e4m3fn"]
@@ -84,7 +84,7 @@ def test_derived_model_is_what_onnxruntime_quantises(context):
     derived = onnx.load(context.model_store.onnx_file(context.program_pool.reference_model(case)).path)
     reported = context.program_pool.program(case).quantization
     assert len(reported) == len(quantized_tensors(derived)) > 20
-    assert differences(quantized_tensors(derived), reported) == []
+    assert compare_quantization(quantized_tensors(derived), reported) == []
 
 
 def test_every_step_of_a_decomposed_operator_is_quantised(conv):
@@ -141,7 +141,7 @@ def changed(rows, index, **values):
 )
 def test_every_difference_is_reported_with_its_tensor(rows, index, change, text):
     """With and without names of the engine's tensors."""
-    (found,) = differences(ROWS, changed(rows, index, **change))
+    (found,) = compare_quantization(ROWS, changed(rows, index, **change))
     assert found.tensor == ROWS[index].name
     assert text in found.text
 
@@ -152,12 +152,12 @@ def test_scales_within_the_printed_digits_are_no_difference():
         QuantizedTensor("", row.element_type, tuple(scale * 1.0005 for scale in row.scales), row.zero_points, row.axis)
         for row in ROWS
     ]
-    assert differences(ROWS, near[::-1]) == []
+    assert compare_quantization(ROWS, near[::-1]) == []
 
 
 def test_a_tensor_that_should_not_be_quantised_is_reported():
     """By name, or without one."""
-    (found,) = differences(ROWS[:2], UNNAMED)
+    (found,) = compare_quantization(ROWS[:2], UNNAMED)
     assert found.text == UNEXPECTED
 
 

@@ -32,7 +32,7 @@ from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference.float64 import relative_errors
 from fixtures.run.compare import judge_outputs
 from fixtures.run.context import RunContext
-from fixtures.run.quantization import differences
+from fixtures.run.quantization import compare_quantization
 from fixtures.weight_sources import WeightSources
 from tests.studies.faults.planting import constant, copy_model, edit_constant
 
@@ -231,7 +231,7 @@ def plant(bench: Bench, name: str, random: np.random.Generator) -> Row | None:
 def _judge_fault(bench: Bench, name: str, model: onnx.ModelProto, pair: Pair, images, clean) -> Row:
     verdict, outputs, found, localizer = bench.judge(bench.scratch / "faulty.onnx", images)
     effect = float(relative_errors(outputs, {key: np.float64(value) for key, value in clean.items()}).max())
-    reported = differences(bench.expected, quantized_tensors(model))
+    reported = compare_quantization(bench.expected, quantized_tensors(model))
     return Row(
         name,
         pair.product.output[0],
