@@ -10,3 +10,9 @@ def test_engine_opens_and_reports_its_version(engine_name, program_pool):
     engine = program_pool.engine(engine_name)
     assert engine.name == engine_name
     assert any(character.isdigit() for character in engine.version), f"no version: {engine.version!r}"
+
+
+def test_machine_computes_in_every_default_precision(engine_name, plan):
+    """One that it lacks is in no case: this skip says why."""
+    if lacks := plan.status(engine_name).lacks:
+        pytest.skip(f"{engine_name}: {lacks}")

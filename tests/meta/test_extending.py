@@ -92,11 +92,12 @@ assert find_factor("migraphx:gpu", "dm_nfnet_f0", {"Conv", "Gelu"}) is DEFAULT
 def test_known_failure_can_be_added(extended):
     """The new row is found for the cases that it names, and no other."""
     code = """
-from fixtures.records import Case, ModelSpec
+from fixtures.records import Case, EngineStatus, ModelSpec
 from fixtures.verdict.known_failures import find
 spec = ModelSpec("dm_nfnet_f3", size=(64, 64))
-assert find(Case("migraphx:gpu", spec, "bf16", 1), "2.14.0").stage == "compile"
-assert find(Case("migraphx:gpu", spec, "fp16", 1), "2.14.0") is None
-assert find(Case("migraphx:gpu", spec, "bf16", 1), "2.15.0") is None
+gpus = {gpu: EngineStatus("migraphx:gpu", "2.14.0", gpu=gpu) for gpu in ("gfx1030", "gfx942")}
+assert find(Case("migraphx:gpu", spec, "bf16", 1), gpus["gfx1030"]).stage == "compile"
+assert find(Case("migraphx:gpu", spec, "fp16", 1), gpus["gfx1030"]) is None
+assert find(Case("migraphx:gpu", spec, "bf16", 1), gpus["gfx942"]) is None
 """
     extended("fixtures/verdict/README.md", "Add a known failure", code)

@@ -48,6 +48,23 @@ def test_variables_choose_the_visible_gpus(tmp_path, environment, seen):
     assert hardware.visible_gpus(tmp_path, environment) == [nodes[number] for number in seen]
 
 
+@pytest.mark.parametrize(
+    ("nodes", "environment", "name"),
+    [
+        ((90402, 110000), {}, "gfx942"),
+        ((90402, 110000), {"ROCR_VISIBLE_DEVICES": "1"}, "gfx1100"),
+        ((100301,), {"HSA_OVERRIDE_GFX_VERSION": "10.3.0"}, "gfx1030"),
+        ((90010,), {"HSA_OVERRIDE_GFX_VERSION": "9.0.10"}, "gfx90a"),
+        ((90010,), {"HSA_OVERRIDE_GFX_VERSION": "gfx1030"}, "gfx90a"),
+        ((), {"HSA_OVERRIDE_GFX_VERSION": "10.3.0"}, ""),
+    ],
+)
+def test_architecture_is_that_of_device_0(tmp_path, nodes, environment, name):
+    """Or the one that the user tells the ROCR runtime to take it for."""
+    write_nodes(tmp_path, *({"gfx_target_version": version} for version in nodes))
+    assert hardware.gpu_architecture(tmp_path, environment) == name
+
+
 def test_facts_of_the_gpus_are_text(tmp_path):
     """A property that the kernel does not list is a question mark; an unknown fact is empty."""
     write_nodes(tmp_path, {"gfx_target_version": 90402, "vendor_id": 4098, "simd_count": 1216})

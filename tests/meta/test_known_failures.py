@@ -8,12 +8,16 @@ import pytest
 from fixtures.engines.registry import ENGINE_NAMES
 from fixtures.nfnet.variants import BY_NAME as VARIANTS
 from fixtures.precisions import BY_NAME as PRECISIONS
-from fixtures.records import Case, ModelSpec
+from fixtures.records import Case, EngineStatus, ModelSpec
 from fixtures.verdict.known_failures import KNOWN_FAILURES, NO_ROW, STAGES, UPDATE_ROW, KnownFailure, find, wrong_stage
 
-ROW = KnownFailure("migraphx:*", "compile", "no kernel", "issue 1", "dm_nfnet_f?", "fp16", 8, "2.14", "test_agrees*")
+ROW = KnownFailure(
+    "migraphx:*", "compile", "no kernel", "issue 1", "dm_nfnet_f?", "fp16", 8, "2.14", "gfx90?", "test_agrees*"
+)
+STATUS = EngineStatus("migraphx:gpu", "2.14.0", gpu="gfx90a")
 CASE = Case("migraphx:gpu", ModelSpec("dm_nfnet_f3", None, (64, 64)), "fp16", 8)
-NAMES = {"engine": ENGINE_NAMES, "variant": VARIANTS, "precision": PRECISIONS, "stage": STAGES}
+GPUS = ("gfx908", "gfx90a", "gfx942", "gfx950", "gfx1030", "gfx1100", "gfx1151", "gfx1200", "gfx1201")
+NAMES = {"engine": ENGINE_NAMES, "variant": VARIANTS, "precision": PRECISIONS, "stage": STAGES, "gpu": GPUS}
 
 
 def dead_fields(row):
@@ -25,32 +29,34 @@ def dead_fields(row):
 
 def test_row_matches_its_case():
     """All fields together; patterns are those of a shell."""
-    assert ROW.matches(CASE, "2.14.0", "test_agrees_with_onnxruntime")
+    assert ROW.matches(CASE, STATUS, "test_agrees_with_onnxruntime")
 
 
 @pytest.mark.parametrize(
-    ("other", "version", "test"),
+    ("other", "status", "test"),
     [
-        (replace(CASE, engine="onnxruntime:cpu"), "2.14.0", "test_agrees_x"),
-        (replace(CASE, model=ModelSpec("nfnet_f3")), "2.14.0", "test_agrees_x"),
-        (replace(CASE, precision="bf16"), "2.14.0", "test_agrees_x"),
-        (replace(CASE, batch=1), "2.14.0", "test_agrees_x"),
-        (CASE, "2.13.1", "test_agrees_x"),
-        (CASE, "", "test_agrees_x"),
-        (CASE, "2.14", "test_batch"),
+        (replace(CASE, engine="onnxruntime:cpu"), STATUS, "test_agrees_x"),
+        (replace(CASE, model=ModelSpec("nfnet_f3")), STATUS, "test_agrees_x"),
+        (replace(CASE, precision="bf16"), STATUS, "test_agrees_x"),
+        (replace(CASE, batch=1), STATUS, "test_agrees_x"),
+        (CASE, replace(STATUS, version="2.13.1"), "test_agrees_x"),
+        (CASE, replace(STATUS, version=None), "test_agrees_x"),
+        (CASE, replace(STATUS, gpu="gfx942"), "test_agrees_x"),
+        (CASE, replace(STATUS, gpu=""), "test_agrees_x"),
+        (CASE, STATUS, "test_batch"),
     ],
 )
-def test_row_matches_no_other_case_version_or_test(other, version, test):
+def test_row_matches_no_other_case_status_or_test(other, status, test):
     """One field that differs is enough."""
-    assert not ROW.matches(other, version, test)
+    assert not ROW.matches(other, status, test)
 
 
 def test_first_matching_row_is_found():
     """The order of the table is the order of precedence."""
     wide = KnownFailure("*", "run", "wide", "issue 2")
-    assert find(CASE, "2.14", "test_agrees", [wide, ROW]) is wide
-    assert find(CASE, "2.14", "test_agrees", [ROW, wide]) is ROW
-    assert find(CASE, "2.14", "test_agrees", []) is None
+    assert find(CASE, STATUS, "test_agrees", [wide, ROW]) is wide
+    assert find(CASE, STATUS, "test_agrees", [ROW, wide]) is ROW
+    assert find(CASE, STATUS, "test_agrees", []) is None
 
 
 @pytest.mark.parametrize(("stage", "advice"), [("run", UPDATE_ROW.format(stage="run")), ("reference", NO_ROW)])

@@ -1,70 +1,91 @@
-"""Precisions of MIGraphX's targets and GPUs: a missing one is not supported, an unknown one is not accepted."""
+"""Precisions of MIGraphX's targets and GPUs: one that is missing is not supported, with the reason."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from fixtures.engines.migraphx import engine as migraphx_engine
-from fixtures.engines.migraphx.architectures import computed_precisions
-from fixtures.engines.migraphx.find import Found
-from fixtures.errors import RequestNotHonouredError
+from fixtures import hardware
+from fixtures.engines.migraphx.architectures import (
+    IN_FP32,
+    MLIR_MARK,
+    NEEDS_MLIR,
+    UNKNOWN_GPU,
+    find_architecture,
+    not_supported,
+)
+from fixtures.engines.migraphx.engine import MIGraphXEngine
+from fixtures.engines.migraphx.find import Places, locate, status
 from fixtures.precisions import BY_NAME
-from fixtures.records import EngineOptions
 from tests.meta.test_hardware import write_nodes
-from tests.meta.tiny_models import saved
 
-ALL = {"fp32", "fp16", "bf16", "int8", "fp8"}
+MLIR_GPUS = ("gfx940", "gfx942", "gfx950", "gfx1200", "gfx1250")
 
 
-def engine(target):
-    """An engine without MIGraphX."""
-    found = Found("c library", Path("libmigraphx_c.so.3"), "2.14.0", frozenset({target}))
-    return migraphx_engine.MIGraphXEngine(f"migraphx:{target}", found, SimpleNamespace(), None)
+@pytest.fixture
+def installed(tmp_path):
+    """Return a function: MIGraphX's places on a machine with a GPU of this version, built with MLIR or not."""
+
+    def install(version, mlir=b""):
+        root = tmp_path / f"{version}{mlir.hex()}"
+        write_nodes(root, {"gfx_target_version": version})
+        for name, content in (("libmigraphx_c.so.3", b""), ("libmigraphx_gpu.so.2014000", b"code" + mlir)):
+            (root / name).write_bytes(content)
+        (root / "kfd").touch()
+        return Places({}, (), (), (root,), root / "kfd", root)
+
+    return install
 
 
 @pytest.mark.parametrize(
-    ("version", "lacking"),
+    ("gpu", "lacking"),
     [
-        *((version, set()) for version in (90402, 90500, 120000, 120001)),
-        *((version, {"fp8"}) for version in (90008, 90010, 110000, 110501)),
-        (100300, {"bf16", "fp8"}),
+        *((gpu, ()) for gpu in MLIR_GPUS),
+        *((gpu, ("fp8",)) for gpu in ("gfx906", "gfx908", "gfx90a", "gfx1010", "gfx1031", "gfx1100", "gfx1151")),
+        ("gfx1030", ("bf16", "fp8")),
     ],
 )
-def test_gpu_has_the_precisions_of_its_architecture(tmp_path, version, lacking):
-    """The first GPU decides."""
-    write_nodes(tmp_path, {"gfx_target_version": version}, {"gfx_target_version": 90402})
-    assert computed_precisions("gpu", tmp_path) == ALL - lacking
+def test_gpu_computes_what_it_lacks_in_fp32(gpu, lacking):
+    """As device_name.cpp decides, also for GPUs that nobody has listed."""
+    assert not_supported("gpu", gpu, None) == dict.fromkeys(lacking, IN_FP32.format(place=gpu))
 
 
-@pytest.mark.parametrize("nodes", [[], [{"gfx_target_version": 90006}]])
-def test_precisions_of_an_unknown_gpu_are_not_known(tmp_path, nodes):
-    """Nor without a GPU."""
-    write_nodes(tmp_path, *nodes)
-    assert computed_precisions("gpu", tmp_path) is None
+@pytest.mark.parametrize("gpu", ["gfx900", "gfx906", "gfx1030", "gfx1100", "gfx1201"])
+def test_rocblas_adds_up_in_half_unless_the_flag_says_otherwise(gpu):
+    """get_compute_fp32_flag: gfx908 and newer in the gfx9 line."""
+    assert find_architecture(gpu).half_sums
+    assert not any(find_architecture(newer).half_sums for newer in ("gfx908", "gfx90a", "gfx90c", "gfx942", "gfx950"))
 
 
-def test_precision_that_a_target_lacks_is_not_supported():
-    """The reason names the precision and what is computed in its place."""
-    reasons = {name: engine("cpu").unsupported(name) for name in ALL}
-    assert {name for name, reason in reasons.items() if reason} == {"fp16", "bf16", "fp8"}
-    assert "computes bf16 in fp32" in reasons["bf16"]
-    assert not any(map(engine("ref").unsupported, ALL))
+def test_fp8_needs_a_build_with_mlir(installed):
+    """The build is known by its gpu library; one that cannot be read is not accused."""
+    without, with_mlir = (status("gpu", None, installed(90402, mark)) for mark in (b"", MLIR_MARK))
+    assert without.not_supported == {"fp8": NEEDS_MLIR.format(place="gfx942")}
+    assert (without.gpu, with_mlir.gpu, with_mlir.not_supported) == ("gfx942", "gfx942", {})
+    assert not_supported("gpu", "gfx942", Path("/nonexistent")) == {}
 
 
-def test_precision_that_nothing_proves_is_not_accepted(tmp_path, monkeypatch):
-    """On a GPU that is not in the table; its fp32 is proved by the program."""
-    monkeypatch.setattr(migraphx_engine, "computed_precisions", lambda _: None)
-    gpu, model = engine("gpu"), saved(tmp_path / "relu.onnx", ("Relu", ("x",), ("y",), {}), shape=(1, 3, 2, 2))
-    with pytest.raises(RequestNotHonouredError, match="precision not proved") as caught:
-        gpu.prepare(model, shape=(1, 3, 2, 2), precision="fp16", options=EngineOptions())
-    assert "architectures.py" in caught.value.hint
-    assert not any(map(gpu.unsupported, ALL))
+def test_precisions_of_a_gpu_that_the_kernel_does_not_list_are_unknown(installed):
+    """fp32, fp16 and int8 are the same on every GPU."""
+    found = status("gpu", None, installed(0))
+    assert found.gpu == ""
+    assert found.not_supported == dict.fromkeys(("bf16", "fp8"), UNKNOWN_GPU)
+
+
+def test_engine_supports_what_its_status_says(installed, monkeypatch):
+    """One line for the reason, with all precisions that share it."""
+    places = installed(100300)
+    monkeypatch.setattr(hardware, "ROOT", places.kernel)
+    found = status("cpu", None, places)
+    assert found.lacks == "fp16, bf16, fp8 not supported: the cpu target computes in fp32 instead"
+    engine = MIGraphXEngine("migraphx:cpu", locate(None, places), object(), None)
+    assert {name for name in BY_NAME if engine.unsupported(name)} == {*found.not_supported, "tf32"}
+    assert engine.unsupported("fp16") == found.not_supported["fp16"]
 
 
 @pytest.mark.parametrize("target", ["ref", "cpu", "gpu"])
-def test_calibrated_precisions_have_a_rule(target):
+def test_calibrated_precisions_have_a_rule(installed, target):
     """fp8 quantises what enters any operator on ref only."""
-    rules = {name: engine(target).quantization_rule(name) for name in BY_NAME}
+    engine = MIGraphXEngine(f"migraphx:{target}", locate(None, installed(90402)), object(), None)
+    rules = {name: engine.quantization_rule(name) for name in BY_NAME}
     found = {name: rule.inputs for name, rule in rules.items() if rule}
     assert found == {"int8": "products"} | {"ref": {"fp8": "all"}, "gpu": {"fp8": "products"}, "cpu": {}}[target]

@@ -73,6 +73,32 @@ def test_skipped_case_names_its_reason(runner):
     assert "onnxruntime:cpu-test_nfnet@64-bf16-b1: ONNX Runtime cannot convert models to bf16" in done.out
 
 
+LACKS_FP16 = """
+from dataclasses import replace
+from fixtures.engines import registry
+engine_status = registry.engine_status
+def lacking(name, location=None):
+    return replace(engine_status(name, location), not_supported={"fp16": "it has no such unit"})
+registry.engine_status = lacking
+"""
+
+
+def test_precision_that_the_machine_lacks_is_one_skip(runner):
+    """It is in no case, and header and skip say why."""
+    done = runner.small("tests/conformance/test_engines.py", AGREEMENT, "--batch", "1", plugin=LACKS_FP16)
+    assert done.code == 0, done.text
+    assert "    fp16 not supported: it has no such unit\n" in done.out
+    assert "| fp32, int8 | batch 1\n" in done.out
+    assert re.search(r"\b1 skipped in", done.out)
+
+
+def test_named_precision_that_the_machine_lacks_is_a_usage_error(runner):
+    """Before anything is compiled."""
+    done = runner.small(AGREEMENT, "--precision", "fp32,fp16", plugin=LACKS_FP16)
+    assert done.code == USAGE, done.text
+    assert "onnxruntime:cpu does not support fp16: it has no such unit -> leave fp16 out" in done.text
+
+
 def test_runs_without_comparing_tests_succeed(runner):
     """Benchmarks alone, meta tests and tests/conformance/test_engines.py need no comparison."""
     assert runner.small("tests/performance", "--precision", "fp32", "--batch", "1").code == 0
