@@ -2,6 +2,7 @@
 
 pytest_plugins = [
     "fixtures.plugin.config",
+    "fixtures.plugin.selection",
     "fixtures.plugin.main",
     "fixtures.plugin.failures",
     "fixtures.plugin.session",

@@ -74,3 +74,15 @@ def test_facts_of_the_gpus_are_text(tmp_path):
 def test_physical_cores_are_between_one_and_the_allowed_cpus():
     """The default number of threads fits the machine."""
     assert 1 <= hardware.physical_cores() <= len(os.sched_getaffinity(0))
+
+
+def test_amd_gpus_are_found_without_their_driver(tmp_path):
+    """Displays and accelerators on the PCI bus; neither the chipset of an AMD processor nor another vendor's GPU."""
+    devices = {"a": ("0x1002", "0x120000"), "b": ("0x1022", "0x060000"), "c": ("0x10de", "0x030200")}
+    for address, (vendor, kind) in (devices | {"d": ("0x1002", "0x030000"), "e": ("0x1002", "0x040300")}).items():
+        place = tmp_path / "sys/bus/pci/devices" / address
+        place.mkdir(parents=True)
+        (place / "vendor").write_text(f"{vendor}\n")
+        (place / "class").write_text(f"{kind}\n")
+    assert hardware.amd_gpus(tmp_path) == ["a", "d"]
+    assert hardware.amd_gpus(tmp_path / "no sysfs") == []

@@ -5,18 +5,21 @@ import re
 import onnx
 import pytest
 
+from fixtures.plugin.terminal import GPU_HERE
 from tests.meta.faulty_comparison import TOO_WIDE
 from tests.meta.tiny_models import tiny_model
 
 AGREEMENT = "tests/conformance/test_agreement.py"
-NOWHERE = ("--migraphx", "/nonexistent")
+NOWHERE = {"NFNET_MIGRAPHX": "/nonexistent"}
+GPU = "from fixtures import hardware\nhardware.amd_gpus = lambda: ['0000:03:00.0']\n"
+NO_GPU = GPU.replace("['0000:03:00.0']", "[]") + "hardware.gpu_nodes = hardware.amd_gpus\n"
 SMALL = ("--variant", "test_nfnet", "--image-size", "64", "--precision", "fp32", "--batch", "1")
 USAGE, NOTHING = 4, 6
 
 
 def test_missing_default_engine_is_skipped_with_the_reason(runner):
     """Header, skip and summary show it; the other engines are judged."""
-    done = runner.pytest("tests/conformance/test_engines.py", AGREEMENT, *NOWHERE, *SMALL)
+    done = runner.pytest("tests/conformance/test_engines.py", AGREEMENT, *SMALL, env=NOWHERE, plugin=NO_GPU)
     assert done.code == 0, done.text
     assert "  migraphx:gpu: NOT JUDGED, there is no MIGraphX in the given location, /nonexistent\n" in done.out
     assert "    -> name a folder with migraphx*.so" in done.out
@@ -28,7 +31,7 @@ def test_missing_default_engine_is_skipped_with_the_reason(runner):
 @pytest.mark.parametrize("option", ["--engine", "--require-engine"])
 def test_named_engine_that_is_missing_fails(runner, option):
     """With reason and hint."""
-    done = runner.pytest("tests/conformance", *NOWHERE, option, "migraphx:ref", *SMALL)
+    done = runner.pytest("tests/conformance", option, "migraphx:ref", *SMALL, env=NOWHERE)
     assert done.code == 1, done.text
     assert "requested, but not usable: migraphx:ref: there is no MIGraphX in the given location" in done.out
     assert "(requested by name: these will fail)" in done.out
@@ -37,21 +40,22 @@ def test_named_engine_that_is_missing_fails(runner, option):
 
 def test_required_engine_must_be_compared(runner):
     """Even if its tests are deselected."""
-    done = runner.small(AGREEMENT, *SMALL, *NOWHERE, "--require-engine", "migraphx:ref", "-k", "cpu")
+    done = runner.small(AGREEMENT, *SMALL, "--require-engine", "migraphx:ref", "-k", "cpu", env=NOWHERE)
     assert done.code == NOTHING, done.text
     assert "ERROR: migraphx:ref is required, but was not compared" in done.out
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        pytest.param((AGREEMENT, "--precision", "bf16"), id="precision that the engine lacks"),
-        pytest.param(("tests/conformance/test_batching.py", "--batch", "1"), id="batches of one"),
-    ],
-)
-def test_run_that_compared_nothing_fails(runner, words):
-    """Exit code 6 although every test was skipped."""
-    done = runner.small(*words)
+def test_machine_with_an_amd_gpu_must_judge_it(runner):
+    """Unless --engine names what to judge; whether or not a driver has found the GPU."""
+    done = runner.pytest(AGREEMENT, *SMALL, env=NOWHERE, plugin=GPU)
+    assert done.code == NOTHING, done.text
+    assert f"ERROR: migraphx:gpu is required, but was not compared{GPU_HERE}" in done.out
+    assert runner.small(AGREEMENT, *SMALL, env=NOWHERE, plugin=GPU).code == 0
+
+
+def test_run_that_compared_nothing_fails(runner):
+    """Exit code 6 although every test was skipped: a precision that the engine lacks."""
+    done = runner.small(AGREEMENT, "--precision", "bf16")
     assert done.code == NOTHING, done.text
     assert "ERROR: nothing was compared" in done.out
 
@@ -132,6 +136,10 @@ WRONG = [
     (("--imagenet-images", "3"), "--imagenet=DIR"),
     (("--calibration=missing",), "--calibration=missing is not a folder"),
     (("--calibration=" + "n" * 300,), "is not a folder"),
+    (("--migraphx={folder}",), "there is no MIGraphX in the given location"),
+    (("--imagenet={folder}/none",), "none: is not a folder"),
+    (("--imagenet={folder}",), "contains no labelled images"),
+    (("--model={folder}/a.onnx", "--model={folder}/b.onnx"), "--model was given twice -> run once for each value"),
     (("--model={folder}/none.onnx",), "none.onnx: no such model file -> check the path"),
     (("--model={folder}/text.onnx",), "text.onnx: not an ONNX file"),
     (("--model={folder}/truncated.onnx",), "truncated.onnx: "),

@@ -141,8 +141,9 @@ def test_half_precision_file_is_judged_at_fp16(runner, half):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--migraphx", "/nonexistent"), "or judge ONNX Runtime alone: --engine onnxruntime:cpu"),
-        (("--engine", "migraphx:ref", "--migraphx", "/nonexistent"), "-> name a folder with"),
+        (("--migraphx", "/nonexistent"), "-> name a folder with"),
+        ((*SMALL, "--images", "/nonexistent/x.png"), "/nonexistent/x.png: does not exist"),
+        ((*SMALL[:2], "--model", "x.onnx", "--model", "y.onnx"), "--model was given twice -> run once for each value"),
         (("--engine", "onnxruntime:cpu", "--model", "none.onnx"), "none.onnx: no such model file -> check the path"),
         (("--engine", "onnxruntime:cpu", "--model", str(ROOT / "README.md")), "not an ONNX file"),
         ((*SMALL, "--weights", "trained", "--seed", "3"), "--seed makes seeded weights, not trained -> leave one of"),
@@ -166,8 +167,9 @@ def test_usage_errors_are_one_line(runner, words, message):
 
 def test_no_weights_are_searched_if_the_engine_is_missing(runner):
     """They may be a gigabyte."""
-    done = runner.compare("--engine", "migraphx:gpu", "--migraphx", "/nonexistent")
+    done = runner.compare(env={"NFNET_MIGRAPHX": "/nonexistent"})
     assert done.code == NOT_JUDGED
+    assert "or judge ONNX Runtime alone: --engine onnxruntime:cpu" in done.err
     assert done.out == ""
 
 

@@ -1,0 +1,79 @@
+"""What a run selects: names that select nothing say so, and counts are true."""
+
+import re
+
+import onnx
+import pytest
+
+from fixtures.plugin.main import META_TESTS_TIME
+from fixtures.plugin.selection import LIST_TESTS, NOT_RUN, OTHER_CASE
+from tests.meta.tiny_models import tiny_model
+
+ROOT_TESTS = re.compile(r"^(tests/(?:conformance|performance|meta)/\S+?)::", re.MULTILINE)
+AGREEMENT = "tests/conformance/test_agreement.py"
+NO_TESTS, USAGE = 5, 4
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ((AGREEMENT, "-k", "nothing"), LIST_TESTS),
+        (("tests/conformance/test_batching.py", "--batch", "1"), "they need --batch 2 or more"),
+    ],
+)
+def test_run_that_selects_no_test_says_why(runner, words, hint):
+    """Nothing is skipped under a name such as [NOTSET]."""
+    done = runner.small(*words, "--precision", "fp32")
+    assert done.code == NO_TESTS, done.text
+    collected = re.search(r"collected (\d+) items / \1 deselected", done.out)[1]
+    assert f"ERROR: {NOT_RUN.format(collected=collected, deselected=collected, hint=hint)}" in done.out
+
+
+def test_tests_that_fit_no_case_are_deselected_with_what_they_need(runner):
+    """The counts add up; the rest is run."""
+    places = ("tests/conformance", "tests/performance")
+    done = runner.small(*places, "--batch", "1", "--precision", "fp32", "-k", "test_flat")
+    assert done.code == 0, done.text
+    collected, deselected, selected = map(
+        int, re.search(r"collected (\d+) items / (\d+) deselected / (\d+) selected", done.out).groups()
+    )
+    assert collected - deselected == selected == 5
+    needs = dict(re.findall(r"^deselected, (\w+): \d+, needs (.*)$", done.out, re.MULTILINE))
+    assert {"batched", "calibrated", "cached", "labelled", "device", "ab_comparison"} == set(needs)
+    assert "NOTSET" not in done.text
+    assert "empty parameter set" not in done.text
+
+
+def test_node_id_of_another_case_names_the_options_that_it_needs(runner):
+    """With them, the test is found."""
+    case = "onnxruntime:cpu-test_nfnet@64-fp32-b3"
+    node = f"{AGREEMENT}::test_logits_match_onnxruntime[{case}]"
+    done = runner.pytest(node)
+    assert done.code == USAGE
+    (options,) = re.findall(re.escape(OTHER_CASE.format(case=case, options="")) + "(.*)", done.err)
+    assert runner.pytest(node, *options.split()).code == 0
+
+
+def test_path_of_the_project_selects_what_plain_pytest_selects(runner, pytestconfig, tmp_path):
+    """From any folder; tests/ adds the meta tests, and says how long they take."""
+    words = ("--collect-only", "-q", "--engine", "onnxruntime:cpu", "--precision", "fp32", "--batch", "1")
+    root = pytestconfig.rootpath
+    plain = runner.pytest(*words)
+    assert set(ROOT_TESTS.findall(plain.out)) >= {AGREEMENT, "tests/performance/test_latency.py"}
+    assert "tests/meta" not in plain.out
+    for done in (runner.pytest(*words, root, cwd=tmp_path), runner.pytest(*words, ".")):
+        assert ROOT_TESTS.findall(done.out) == ROOT_TESTS.findall(plain.out)
+    assert META_TESTS_TIME in runner.pytest("tests", "--ignore-glob=*/test_*").out
+
+
+def test_model_without_a_row_an_image_is_an_error(runner, tmp_path):
+    """Rows that are not one an image cannot be compared image by image; they do not count as four that agree."""
+    mean = ("ReduceMean", ["x"], ["m"], {"axes": [0, 2, 3], "keepdims": 1})
+    model = tiny_model(mean, ("Flatten", ["m"], ["y"], {}), shape=["n", 3, 8, 8])
+    onnx.save(model, tmp_path / "one_row.onnx")
+    words = ("--engine", "onnxruntime:cpu", f"--model={tmp_path / 'one_row.onnx'}", "--batch", "4")
+    message = "output 'y' has shape [1, 3] for 4 images: not a row an image"
+    compared = runner.compare(*words, "--inputs", "4")
+    assert (compared.code, message in compared.err) == (2, True), compared.text
+    judged = runner.pytest(AGREEMENT, *words)
+    assert (judged.code, message in judged.out) == (1, True), judged.text
