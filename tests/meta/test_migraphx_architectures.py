@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures import hardware
+from fixtures.engines.migraphx import find
 from fixtures.engines.migraphx.architectures import (
     IN_FP32,
     MLIR_MARK,
@@ -15,7 +15,7 @@ from fixtures.engines.migraphx.architectures import (
 )
 from fixtures.engines.migraphx.engine import MIGraphXEngine
 from fixtures.engines.migraphx.find import Places, locate, status
-from fixtures.precisions import BY_NAME
+from fixtures.precisions import BY_NAME, Rounding
 from tests.meta.test_hardware import write_nodes
 
 MLIR_GPUS = ("gfx940", "gfx942", "gfx950", "gfx1200", "gfx1250")
@@ -71,10 +71,25 @@ def test_precisions_of_a_gpu_that_the_kernel_does_not_list_are_unknown(installed
     assert found.not_supported == dict.fromkeys(("bf16", "fp8"), UNKNOWN_GPU)
 
 
-def test_engine_supports_what_its_status_says(installed, monkeypatch):
+@pytest.mark.parametrize(
+    ("target", "version", "rounding"),
+    [
+        ("gpu", 90402, Rounding.GPU),
+        ("gpu", 110000, Rounding.GPU_HALF_SUMS),
+        ("cpu", 110000, Rounding.TRUNCATED_CONSTANTS),
+        ("ref", 110000, Rounding.TRUNCATED),
+    ],
+)
+def test_rounding_is_that_of_target_and_gpu(installed, monkeypatch, target, version, rounding):
+    """The architecture decides on the gpu target only."""
+    places = installed(version)
+    monkeypatch.setattr(find, "Places", lambda: places)
+    assert MIGraphXEngine(f"migraphx:{target}", locate(), object(), None).rounding is rounding
+
+
+def test_engine_supports_what_its_status_says(installed):
     """One line for the reason, with all precisions that share it."""
     places = installed(100300)
-    monkeypatch.setattr(hardware, "ROOT", places.kernel)
     found = status("cpu", None, places)
     assert found.lacks == "fp16, bf16, fp8 not supported: the cpu target computes in fp32 instead"
     engine = MIGraphXEngine("migraphx:cpu", locate(None, places), object(), None)
