@@ -277,10 +277,10 @@ def test_ceil_mode_pools_only_the_image(tmp_path, largest, length, kernel, strid
 @pytest.mark.parametrize(
     ("kind", "arrays", "shape", "wanted", "named"),
     [
-        ("Custom", [real(3, 3)], (3, 3), None, "Custom 'y0' of .* no implementation"),
+        ("Custom", [real(3, 3)], (3, 3), None, "Custom 'y0' of .*neither onnx nor ONNX Runtime"),
         ("MatMul", [real(3, 3), real(3, 3)], (2, 2), None, r"MatMul 'y0' of \[\[2, 2\], \[3, 3\]\]"),
         ("Relu", [real(3, 3)], (3, 3), ["z"], "'z'"),
-        ("Relu", [real(3)], (3,), None, "unknown"),
+        ("Sigmoid", [real(3)], (3,), None, "unknown"),
     ],
     ids=["unknown operator", "shapes that do not fit", "unknown tensor", "unknown attribute"],
 )
@@ -292,23 +292,23 @@ def test_errors_name_the_file_the_node_and_the_tensor(tmp_path, kind, arrays, sh
 
 
 TRAINING = [real(3), np.array(0.5), np.array(True)]
-BRANCH = helper.make_graph([], "branch", [], [])
 
 
 @pytest.mark.parametrize(
-    ("kind", "arrays", "attributes", "reason"),
+    ("kind", "arrays", "attributes", "reason", "more"),
     [
-        ("RandomNormalLike", [real(3)], {}, "random numbers"),
-        ("Dropout", TRAINING, {}, "random numbers"),
-        ("If", [np.array(True)], {"then_branch": BRANCH, "else_branch": BRANCH}, "a graph inside"),
-        ("Relu", [real(3)], {"domain": "com.example"}, "of com.example"),
-        ("AffineGrid", [real(1, 2, 3), ints(1, 1, 2, 2)], {}, "float32"),
-        ("LinearAttention", [real(3)], {}, "float32"),
+        ("RandomNormalLike", [real(3)], {}, "random numbers", ()),
+        ("Dropout", TRAINING, {}, "random numbers", ()),
+        ("BatchNormalization", [X, *[real(4)] * 4], {}, "training mode", (9, 5)),
+        ("Relu", [real(3)], {"domain": "com.example"}, "neither onnx nor ONNX Runtime", ()),
     ],
 )
-def test_what_onnx_cannot_evaluate_as_a_reference_is_named(tmp_path, kind, arrays, attributes, reason):
-    """Random numbers, graphs inside a node, operators of others, and results in float32."""
-    path = single(tmp_path, kind, arrays, attributes)
+def test_what_cannot_be_evaluated_is_known_before_and_named(tmp_path, kind, arrays, attributes, reason, more):
+    """Random numbers, training before opset 14, and operators of others."""
+    path = single(tmp_path, kind, arrays, attributes, *more)
+    (found,) = GraphEvaluator(path).refused.items()
+    assert found[0] == f"{kind} 'y0'"
+    assert reason in found[1]
     with pytest.raises(EvaluationError, match=rf"{kind} 'y0' of .*: .*{reason}"):
         GraphEvaluator(path).evaluate({"x": arrays[0]})
 
