@@ -68,6 +68,18 @@ def test_dm_nfnet_f0_has_236_nodes(tmp_path):
     assert len(model.graph.node) == 236
 
 
+@pytest.mark.parametrize("name", ["dm_nfnet_f0", "nfnet_l0"])
+def test_gpu_compilers_find_the_form_that_they_can_fuse(name):
+    """A gate pools what the last convolution of its block reads, and no convolution has an asymmetric border."""
+    nodes = build_graph(network(variant(name)), SeededWeights(name, 0), (64, 64)).nodes
+    reads = {node.name: node.input[0] for node in nodes}
+    pools = [node for node in nodes if node.name.endswith("attn_last.pool")]
+    assert len(pools) == 12
+    assert all(node.input[0] == reads[node.name.replace("attn_last.pool", "conv3")] for node in pools)
+    pads = [next(a.ints for a in node.attribute if a.name == "pads") for node in nodes if node.op_type == "Conv"]
+    assert all(list(border[:2]) == list(border[2:]) for border in pads)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_dense_layers_are_plain_gemm_nodes(tmp_path, name):
     """The weight is the right factor, as in exports from PyTorch; with it on the left a MIGraphX target is wrong."""
