@@ -42,6 +42,7 @@ class CachingEngine(OnnxRuntimeEngine):
         program = super().prepare(saved, shape=SHAPE, precision="fp32", options=options)
         program.costs = replace(program.costs, compile_seconds=None, load_seconds=program.costs.compile_seconds)
         program.facts["loaded_from"] = str(saved)
+        program.save = lambda path: path.write_bytes(saved.read_bytes())
         return program
 
 

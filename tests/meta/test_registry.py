@@ -9,6 +9,7 @@ from fixtures.engines.registry import (
     BEST_FIRST,
     ENGINE_NAMES,
     ENGINES,
+    MATRICES,
     REFERENCE,
     RUNTIMES,
     default_engines,
@@ -67,8 +68,10 @@ def test_rows_of_the_table_are_consistent():
     for name, info in ENGINES.items():
         assert info.runtime in RUNTIMES
         assert f"{info.runtime}:{info.target}" == name
-        assert {variant for variant, _ in info.workload.models} <= set(BY_NAME)
-        assert set(info.workload.precisions) <= set(precisions.BY_NAME)
+        for workload in (row for matrix in MATRICES for row in info.matrix(matrix)):
+            assert {variant for variant, _ in workload.models} <= set(BY_NAME)
+            assert set(workload.precisions) <= set(precisions.BY_NAME)
+            assert workload.image_size("dm_nfnet_f3") == info.workload.image_size("dm_nfnet_f3")
 
 
 def test_only_migraphx_has_fast_math_cached_programs_and_a_location():
