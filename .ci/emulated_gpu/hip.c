@@ -1,13 +1,12 @@
-/* The HIP runtime (libamdhip64) of an emulated GPU: it owns memory and computes nothing.
+/* The HIP runtime (libamdhip64) of an emulated GPU: it gives out memory and computes nothing.
  *
  * The kernel's topology of GPUs describes the device, as on a real machine; `.ci/with-migraphx --gpu` writes that file.
- * As on a discrete GPU, the host must not touch device memory: an access is a segmentation fault. Only copies reach it.
- * Device memory is zero when it is allocated, so outputs are the same in every run. */
+ * As on a discrete GPU, the host must not touch device memory: an access is a segmentation fault. Since nothing is ever
+ * computed, copies to the device store nothing, and copies from it give zeros. */
 #include "emulated_gpu.h"
 
 #include <hip/hip_runtime_api.h>
 #include <stdatomic.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,13 +16,12 @@
 #define PAGE 4096ull
 #define SPACE (16ull << 40) /* addresses are never given out twice, so there are many */
 
-/* Addresses of the device, which nobody may access, and at a distance of SPACE the memory that stands for them. */
-static char *device;
-static atomic_ullong used = PAGE;
+static char *device; /* the first address of the device's memory; nobody may access it */
+static atomic_ullong used;
 
-__attribute__((constructor)) static void reserve_memory(void) {
-    device = mmap(NULL, 2 * SPACE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (device == MAP_FAILED || mprotect(device + SPACE, SPACE, PROT_READ | PROT_WRITE)) {
+__attribute__((constructor)) static void reserve_addresses(void) {
+    device = mmap(NULL, SPACE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (device == MAP_FAILED) {
         perror("emulated GPU: address space");
         abort();
     }
@@ -33,24 +31,15 @@ static int on_device(const void *address) {
     return (const char *)address >= device && (const char *)address < device + SPACE;
 }
 
-static void *memory_of(const void *address) { return (char *)address + (on_device(address) ? SPACE : 0); }
-
-/* The page before a block holds the block's size. */
 hipError_t hipMalloc(void **address, size_t size) {
-    unsigned long long whole = (size + PAGE - 1) / PAGE * PAGE + PAGE;
-    unsigned long long begin = atomic_fetch_add(&used, whole);
-    if (begin + whole > SPACE) return hipErrorOutOfMemory;
-    *(unsigned long long *)memory_of(device + begin) = whole;
-    *address = device + begin + PAGE;
+    unsigned long long pages = size / PAGE + 1, begin = atomic_fetch_add(&used, pages * PAGE);
+    if (begin + pages * PAGE > SPACE) return hipErrorOutOfMemory;
+    *address = device + begin;
     return hipSuccess;
 }
 
 hipError_t hipFree(void *address) {
-    if (address && on_device(address)) {
-        char *block = (char *)memory_of(address) - PAGE;
-        madvise(block, *(unsigned long long *)block, MADV_DONTNEED);
-    } else
-        free(address); /* of hipHostMalloc */
+    if (!on_device(address)) free(address); /* of hipHostMalloc */
     return hipSuccess;
 }
 
@@ -71,17 +60,16 @@ hipError_t hipPointerGetAttributes(hipPointerAttribute_t *attributes, const void
 }
 
 hipError_t hipMemcpy(void *to, const void *from, size_t size, hipMemcpyKind kind) {
-    memmove(memory_of(to), memory_of(from), size);
+    if (on_device(to)) return hipSuccess;
+    if (on_device(from))
+        memset(to, 0, size);
+    else
+        memmove(to, from, size);
     return hipSuccess;
 }
 
 hipError_t hipMemcpyAsync(void *to, const void *from, size_t size, hipMemcpyKind kind, hipStream_t stream) {
     return hipMemcpy(to, from, size, kind);
-}
-
-hipError_t hipMemsetAsync(void *to, int value, size_t size, hipStream_t stream) {
-    memset(memory_of(to), value, size);
-    return hipSuccess;
 }
 
 /* Return the decimal digits of the architecture: major * 10000 + minor * 100 + stepping; 0 without a device. */

@@ -48,7 +48,7 @@ def test_many_runs_neither_drift_nor_leak(case, program_pool, run, images, asser
             last = run(images)
             assert not deterministic or bits(last) == bits(first), "a run differs from the first"
         memory.append(process.memory_info().rss)
-    assert_agrees(last, first, reference=f"the same engine, {runs} runs before", images=images)
     leak = (runs - runs // 2) * (images.nbytes + sum(array.nbytes for array in first.values()))
     growth = np.diff(memory)
     assert growth[1] <= max(SLACK, leak // 2), f"{runs} runs: memory grew by {growth} bytes in the two halves"
+    assert_agrees(last, first, reference=f"the same engine, {runs} runs before", images=images)

@@ -30,8 +30,9 @@ def installed(tmp_path):
         write_nodes(root, {"gfx_target_version": version})
         for name, content in (("libmigraphx_c.so.3", b""), ("libmigraphx_gpu.so.2014000", b"code" + mlir)):
             (root / name).write_bytes(content)
-        (root / "kfd").touch()
-        return Places({}, (), (), (root,), root / "kfd", root)
+        (root / "dev").mkdir()
+        (root / "dev/kfd").touch()
+        return Places({}, (), (), (root,), root)
 
     return install
 

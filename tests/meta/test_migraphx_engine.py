@@ -191,9 +191,9 @@ def test_unknown_precision_is_refused(ref_engine, prepare):
 
 
 @real
-def test_device_memory_needs_a_gpu_build(prepare):
-    """The error names the missing functions and the option."""
-    with pytest.raises(CompileError, match="to_gpu") as caught:
+def test_device_memory_needs_the_gpu_target(prepare):
+    """The error names the target and the option, before anything is compiled."""
+    with pytest.raises(CompileError, match="the ref target has no device memory") as caught:
         prepare(options=EngineOptions(offload_copy=False))
     assert "--no-offload-copy" in caught.value.hint
 

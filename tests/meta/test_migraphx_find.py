@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.engines.migraphx.find import LOCATION_VARIABLE, REASONS, Places, locate, status
+from tests.meta.test_hardware import write_nodes
 
 SUFFIX = machinery.EXTENSION_SUFFIXES[0]
 MODULE = f"migraphx{SUFFIX}"
@@ -28,7 +29,7 @@ def touch(folder, *names):
 @pytest.fixture
 def places(tmp_path):
     """Make places below ``tmp_path``, empty unless a test fills them, with a GPU device."""
-    (tmp_path / "kfd").touch()
+    touch(tmp_path, "dev/kfd")
 
     def make(**changes):
         defaults = {
@@ -36,7 +37,7 @@ def places(tmp_path):
             "python_path": (str(tmp_path / "site"),),
             "rocm": (tmp_path / "opt",),
             "system": (tmp_path / "usr",),
-            "device": tmp_path / "kfd",
+            "kernel": tmp_path,
         }
         return Places(**(defaults | changes))
 
@@ -58,8 +59,8 @@ TREES = {  # reason: (files, location, detail)
     "python": ((PLACEHOLDER, f"opt/rocm/lib/{OTHER_PYTHON}"), None, OTHER_PYTHON),
     "location": (GPU_LIBRARIES, "{tmp_path}/nowhere", "{tmp_path}/nowhere"),
     "target": ((f"usr/{LIBRARY}", "usr/libmigraphx_ref.so.2014000"), None, f"{{tmp_path}}/usr/{LIBRARY}"),
-    "device": (GPU_LIBRARIES, None, "{tmp_path}/kfd"),
-    "permission": (GPU_LIBRARIES, None, "{tmp_path}/kfd"),
+    "device": (GPU_LIBRARIES, None, "{tmp_path}/dev/kfd"),
+    "permission": (GPU_LIBRARIES, None, "{tmp_path}/dev/kfd"),
 }
 
 
@@ -69,9 +70,9 @@ def test_each_reason_is_reported_with_detail_and_hint(tmp_path, places, monkeypa
     files, location, detail = TREES[reason]
     touch(tmp_path, *files)
     if reason == "device":
-        (tmp_path / "kfd").unlink()
+        (tmp_path / "dev/kfd").unlink()
     if reason == "permission":  # root may open everything
-        monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path / "kfd")
+        monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path / "dev/kfd")
     found = status("gpu", location and location.format(tmp_path=tmp_path), places())
     assert is_missing(found, reason, detail.format(tmp_path=tmp_path))
     assert "\n" not in found.missing + found.hint
@@ -82,9 +83,36 @@ def test_only_the_gpu_target_needs_a_gpu(tmp_path, places, target):
     """The other targets are usable without the device. The status has name, version and file."""
     names = ("libmigraphx.so.2014000.0", "libmigraphx_ref.so.2014000", "libmigraphx_cpu.so.2014000")
     touch(tmp_path / "usr", LIBRARY, *names)
-    found = status(target, None, places(device=tmp_path / "no-kfd"))
+    found = status(target, None, places(kernel=tmp_path / "without a GPU"))
     assert (found.usable, found.name, found.version) == (True, f"migraphx:{target}", "2.14.0")
     assert found.detail == f"c library {tmp_path}/usr/{LIBRARY}"
+
+
+def test_wsl_has_another_device(tmp_path, places):
+    """The GPU is usable there; its architecture is unknown, which the precisions show."""
+    touch(tmp_path, *GPU_LIBRARIES, "dev/dxg")
+    (tmp_path / "dev/kfd").unlink()
+    found = status("gpu", None, places())
+    assert (found.usable, found.gpu, found.emulated) == (True, "", False)
+    assert set(found.not_supported) == {"bf16", "fp8"}
+
+
+@pytest.mark.parametrize(("more", "emulated"), [({}, False), ({"emulated": 1}, True)])
+def test_only_a_line_that_no_kernel_writes_makes_a_gpu_an_emulated_one(tmp_path, places, more, emulated):
+    """The status says so."""
+    touch(tmp_path, *GPU_LIBRARIES)
+    write_nodes(tmp_path, {"gfx_target_version": 90402, **more})
+    found = status("gpu", None, places())
+    assert (found.usable, found.gpu, found.emulated) == (True, "gfx942", emulated)
+    assert ("emulated gfx942" in found.detail) == emulated
+
+
+@pytest.mark.parametrize(("file", "can"), [(LIBRARY, False), (MODULE, True)])
+def test_device_memory_needs_the_python_module(tmp_path, places, file, can):
+    """And the gpu target."""
+    touch(tmp_path / "usr", file, "libmigraphx_gpu.so.2014000")
+    assert status("gpu", None, places()).copies_inside != can
+    assert status("ref", None, places()).copies_inside
 
 
 def test_target_is_assumed_usable_if_no_target_library_is_visible(tmp_path, places):

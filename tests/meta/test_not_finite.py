@@ -5,11 +5,13 @@ import pytest
 
 from fixtures.accuracy.predictions import min_flip_errors, rank_classes
 from fixtures.errors import EvaluationError
+from fixtures.images.labels import top_k
 from fixtures.localize.score import score_tensor
 from fixtures.precisions import FP16, FP32
 from fixtures.records import Case, ModelSpec
 from fixtures.reference.float64 import relative_errors
 from fixtures.run.context import RunContext
+from tests.meta.faulty_comparison import fault
 from tests.meta.tiny_models import saved
 
 CLASSES = 10
@@ -54,6 +56,19 @@ def test_command_line_cannot_judge_a_model_without_a_noise_floor(runner, tmp_pat
     done = runner.compare("--engine", "onnxruntime:cpu", f"--model={path}", "--inputs", "2")
     assert done.code == 2, done.text
     assert "AGREE" not in done.text
+
+
+def test_signalling_nan_is_an_ordinary_failure(runner, tmp_path):
+    """Uninitialised memory may hold one, and converting it raises a warning."""
+    spoil = "next(iter(results.values())).view(np.uint32).flat[3] = 0x7F800001"
+    words = ("--engine", "onnxruntime:cpu", f"--model={classifier(tmp_path, 0)}", "--inputs", "2", "--explain")
+    done = runner.compare(*words, patch='import warnings\nwarnings.simplefilter("error")' + fault(spoil))
+    assert done.code == 1, done.text
+    assert "1 NaN and 0 Inf, expected 0 NaN and 0 Inf; first at [0, 3]" in done.out
+    assert "localisation failed" not in done.out
+    scores = np.array([[1, 0x7F800001, 3]], np.uint32).view(np.float32)
+    assert rank_classes(scores) == [()]
+    assert top_k(scores[0], 2, ["a", "b", "c"]) == ()
 
 
 def test_masked_class_is_ranked_last():

@@ -1,0 +1,104 @@
+"""MIGraphX's real gpu target with an emulated GPU; skipped unless run by ``.ci/with-migraphx --gpu ARCHITECTURE``."""
+
+import re
+
+import numpy as np
+import pytest
+
+from fixtures import hardware
+from fixtures.engines.migraphx.engine import MLIR_HINT
+from fixtures.engines.registry import open_engine
+from fixtures.errors import CompileError, EngineUnavailable, ParseError
+from fixtures.plugin.failures import unavailable
+from fixtures.precisions import PRECISIONS
+from fixtures.records import EngineOptions
+from fixtures.run.compare import EMULATED
+from fixtures.verdict.message import FIRST_WRONG_BLOCK
+from tests.meta.tiny_models import saved
+
+pytestmark = pytest.mark.migraphx
+GPU = ("--engine", "migraphx:gpu", "--require-engine", "migraphx:gpu")
+NAMES = [row.name for row in PRECISIONS if row.migraphx_types]
+SHAPE = (2, 3, 16, 16)
+
+
+@pytest.fixture(scope="session")
+def gpu_engine(pytestconfig):
+    """MIGraphX with its gpu target; tests are skipped if it is missing or its GPU is real."""
+    try:
+        engine = open_engine("migraphx:gpu", pytestconfig.option.migraphx)
+    except EngineUnavailable as error:
+        unavailable(pytestconfig, "migraphx:gpu", error)
+    if not hardware.is_emulated():
+        pytest.skip("this GPU is real")
+    return engine
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A convolution, an activation, an average and a product."""
+    random = np.random.default_rng(0)
+    shapes = {"w": (8, 3, 3, 3), "v": (8, 10)}
+    nodes = [
+        ("Conv", "xw", "a", {"pads": [1] * 4}),
+        ("Relu", "a", "b", {}),
+        ("GlobalAveragePool", "b", "c", {}),
+        ("Flatten", "c", "d", {}),
+        ("MatMul", "dv", "y", {}),
+    ]
+    weights = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    path = tmp_path_factory.mktemp("tiny") / "tiny.onnx"
+    return saved(path, *nodes, shape=["n", *SHAPE[1:]], weights=weights)
+
+
+def test_all_but_numbers_is_judged_at_every_precision(gpu_engine, runner, model):
+    """The run succeeds. Programs are compiled, saved, loaded and cached; every skip has the same reason."""
+    words = ("tests/conformance", *GPU, f"--model={model}", "--batch", "2")
+    done = runner.pytest(*words)
+    assert done.code == 0, done.text
+    judged = [name for name in NAMES if not gpu_engine.unsupported(name)]
+    for name in judged:
+        assert f"pass migraphx:gpu-tiny-{name}-b2 " in done.out
+    assert done.out.count("structure only") == len(judged)
+    assert len(re.findall(rf"^SKIPPED .*{EMULATED}$", done.out, re.MULTILINE)) == 1
+    again = runner.pytest("tests/conformance/test_agreement.py", *words[1:])
+    assert f"{len(judged)} of {len(judged)} from the cache" in again.out, again.text
+
+
+@pytest.mark.usefixtures("gpu_engine")
+def test_comparison_is_not_judged(runner, model):
+    """It says why. Localisation runs, but finds no fault."""
+    done = runner.compare(*GPU[:2], f"--model={model}", "--inputs", "2", "--explain")
+    assert done.code == 2, done.text
+    assert f"NOT JUDGED: migraphx:gpu-tiny-fp32-b1: {EMULATED}" in done.out
+    assert f"{FIRST_WRONG_BLOCK}: no block was compared; {EMULATED}" in done.out
+
+
+def test_program_of_another_architecture_is_not_loaded(gpu_engine, model, tmp_path):
+    """A clean error."""
+    saved_program, gpu = tmp_path / "program", hardware.gpu_architecture().encode()
+    program = gpu_engine.prepare(model, shape=SHAPE, precision="fp32", options=EngineOptions())
+    program.save(saved_program)
+    program.close()
+    saved_program.write_bytes(saved_program.read_bytes().replace(gpu, b"gfx9" + b"0" * (len(gpu) - 4)))
+    with pytest.raises(ParseError, match="MIGraphX cannot read this program"):
+        gpu_engine.load_program(saved_program, model, options=EngineOptions())
+
+
+@pytest.mark.usefixtures("gpu_engine")
+def test_device_memory_needs_the_python_module(runner, model):
+    """A usage error before anything is compiled."""
+    done = runner.pytest(*GPU, f"--model={model}", "--no-offload-copy")
+    assert done.code == 4, done.text
+    assert "leave --no-offload-copy out" in done.err
+
+
+def test_fp8_without_mlir_has_a_hint(gpu_engine, model, monkeypatch):
+    """Where the suite does not know that the build has no MLIR, the compiler's message is explained."""
+    if "MLIR" not in (gpu_engine.unsupported("fp8") or ""):
+        pytest.skip("this GPU has no fp8")
+    monkeypatch.setattr(gpu_engine, "_not_supported", {})
+    calibration = [np.ones(SHAPE, np.float32)]
+    with pytest.raises(CompileError) as caught:
+        gpu_engine.prepare(model, shape=SHAPE, precision="fp8", options=EngineOptions(), calibration=calibration)
+    assert caught.value.hint == MLIR_HINT
