@@ -8,7 +8,7 @@ EXTREMES = {"NaN": np.nan, "infinite": np.inf, "huge": 1e30}
 BRIGHTNESS = {"fp32": 1e5, "tf32": 1e5, "bf16": 1e5}  # other precisions overflow soon
 FLAT = {
     "zeros": lambda images, _: 0 * images,
-    "constant": lambda images, _: 0 * images + 0.7,
+    "black": lambda images, _: 0 * images - 1,
     "saturated": lambda images, _: np.sign(images) * 2.6,
     "stripes": lambda images, _: 0 * images + np.arange(images.shape[-1]) % 2 * 2.0 - 1,
     "bright": lambda images, precision: images * BRIGHTNESS.get(precision, 2.0),
