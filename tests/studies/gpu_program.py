@@ -5,7 +5,7 @@
 
 ``build`` needs PyTorch, timm and onnxscript; all models get the same seeded weights. ``measure`` compiles each model
 and prints the number of its kernels, the bytes of activations that they read and write, and the seconds to compile,
-also as ratios to the export that is the smallest.
+also as ratios to the first model.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import re
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from fixtures.engines.registry import open_engine
 from fixtures.precisions import ELEMENT_TYPES
 from fixtures.records import EngineOptions
 
-SIDES = ("ours", "dynamo", "torchscript")
+SIDES = ("dynamo", "torchscript", "ours")
 INSTRUCTION = re.compile(r"^(?P<name>\S+) = (?P<op>[\w:]+|@\w+)(?P<rest>.*) -> (?P<shapes>.*)$")
 SHAPE = re.compile(r"(\w+_type), \{([^}]*)\}, \{([^}]*)\}")
 BYTES = {row.migraphx: np.dtype(row.numpy).itemsize for row in ELEMENT_TYPES if row.numpy != "bfloat16"}
@@ -97,32 +98,28 @@ def build(folder: Path, variant: str, sizes: list[int]) -> None:
                     export(variant, size, file, target, dynamo=side == "dynamo")()
 
 
-def measure(folder: Path, precisions: list[str], batches: list[int]) -> None:
-    """Compile all models and print the table."""
+def measure(folder: Path, sides: list[str], precisions: list[str], sizes: list[int], batches: list[int]) -> None:
+    """Compile the models and print the table."""
     engine = open_engine("migraphx:gpu")
     print(f"MIGraphX {engine.version}\n")
     print("| precision | pixels | batch | side | kernels | MB | seconds | ratios |\n|" + 8 * "---|")
-    sizes = sorted(int(path.name) for path in (folder / SIDES[0]).iterdir())
-    for precision in precisions:
-        for size in sizes:
-            for batch in batches:
-                rows = {}
-                for side in SIDES:
-                    start = time.perf_counter()
-                    program = engine.prepare(
-                        folder / side / str(size) / "model.onnx",
-                        shape=(batch, 3, size, size),
-                        precision=precision,
-                        options=EngineOptions(),
-                    )
-                    seconds = time.perf_counter() - start
-                    rows[side] = (*measure_text(str(program._program)), seconds)
-                    program.close()
-                best = [min(row) for row in zip(*(rows[side] for side in SIDES[1:]), strict=True)]
-                for side, (kernels, moved, seconds) in rows.items():
-                    ratios = " ".join(f"{a / b:.2f}" for a, b in zip((kernels, moved, seconds), best, strict=True))
-                    cells = (precision, size, batch, side, kernels, f"{moved / 1e6:.1f}", f"{seconds:.0f}", ratios)
-                    print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+    for precision, size, batch in product(precisions, sizes, batches):
+        best = None  # what each column is divided by: the first side
+        for side in sides:
+            start = time.perf_counter()
+            program = engine.prepare(
+                folder / side / str(size) / "model.onnx",
+                shape=(batch, 3, size, size),
+                precision=precision,
+                options=EngineOptions(),
+            )
+            seconds = time.perf_counter() - start
+            row = (*measure_text(str(program._program)), seconds)
+            program.close()
+            best = best or row
+            ratios = " ".join(f"{value / other:.2f}" for value, other in zip(row, best, strict=True))
+            cells = (precision, size, batch, side, row[0], f"{row[1] / 1e6:.1f}", f"{seconds:.0f}", ratios)
+            print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
 def main() -> None:
@@ -134,13 +131,15 @@ def main() -> None:
         command.add_argument("folder", type=Path)
     first.add_argument("--variant", default="dm_nfnet_f0")
     first.add_argument("--image-size", type=int, nargs="+", default=[64, 192])
+    second.add_argument("--side", nargs="+", default=SIDES, choices=SIDES)
     second.add_argument("--precision", nargs="+", default=["fp32", "fp16"])
+    second.add_argument("--image-size", type=int, nargs="+", default=[64, 192])
     second.add_argument("--batch", type=int, nargs="+", default=[1, 32])
     options = parser.parse_args()
     if options.command == "build":
         build(options.folder, options.variant, options.image_size)
     else:
-        measure(options.folder, options.precision, options.batch)
+        measure(options.folder, options.side, options.precision, options.image_size, options.batch)
 
 
 if __name__ == "__main__":
