@@ -1,0 +1,248 @@
+"""Small classifiers of every shape, as exporters and users make them; ``MODELS`` has a function for each."""
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+FLOAT, HALF, INT64, UINT8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64, TensorProto.UINT8
+LAYERS = ("conv", "relu", "pool", "flat", "scores")
+CLASSES = 10
+
+
+class Classifier:
+    """Conv, Relu, GlobalAveragePool, Flatten, MatMul; nodes, weights and ends can be changed before ``model``."""
+
+    def __init__(self, image="x", scores="y", *, channels=3, dtype=np.float32, shape=None, seed=1):
+        self.random, self.dtype = np.random.default_rng(seed), dtype
+        self.weights = {}
+        self.nodes = [
+            self.node("Conv", [image, self.weight("w", 8, channels, 3, 3), self.weight("b", 8)], ["c"], pads=[1] * 4),
+            self.node("Relu", ["c"], ["a"]),
+            self.node("GlobalAveragePool", ["a"], ["p"]),
+            self.node("Flatten", ["p"], ["f"]),
+            self.node("MatMul", ["f", self.weight("d", 8, CLASSES)], [scores]),
+        ]
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        self.inputs = {"x": (kind, shape or ["n", channels, 16, 16])}
+        self.outputs = {"y": (kind, ["n", CLASSES])}
+
+    @staticmethod
+    def node(*words, **attributes):
+        """Return a node."""
+        return helper.make_node(*words, **attributes)
+
+    def weight(self, name, *shape, scale=0.2):
+        """Add a random weight and return its name."""
+        self.weights[name] = (self.random.standard_normal(shape) * scale).astype(self.dtype)
+        return name
+
+    def constant(self, name, value, dtype=np.int64):
+        """Add a constant and return its name."""
+        self.weights[name] = np.array(value, dtype)
+        return name
+
+    def statistics(self, gain):
+        """Add scale, bias, mean and variance of 8 channels and return their names."""
+        values = {"gain": gain, "zero": 0, "mean": 0, "variance": 1}
+        return [self.constant(name, np.full(8, value), np.float32) for name, value in values.items()]
+
+    def add(self, *words, first=False, **attributes):
+        """Add a node at the end, or at the beginning."""
+        self.nodes.insert(0 if first else len(self.nodes), self.node(*words, **attributes))
+        return self
+
+    def output(self, name, kind=FLOAT, shape=None):
+        """Add an output."""
+        self.outputs[name] = (kind, shape)
+        return self
+
+    def model(self, opset=13, **more):
+        """Return the model."""
+        ends = [
+            [helper.make_tensor_value_info(name, *row) for name, row in side.items()]
+            for side in (self.inputs, self.outputs)
+        ]
+        weights = [numpy_helper.from_array(array, name) for name, array in self.weights.items()]
+        graph = helper.make_graph(self.nodes, "classifier", *ends, weights, **more)
+        opsets = [helper.make_opsetid("", opset)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets))
+
+
+def standardised_weight():
+    """BatchNormalization in training mode on a weight, as exports of timm's ScaledStdConv2d have it."""
+    made = Classifier()
+    made.nodes[0].input[1] = "standard"
+    flat, shape = made.constant("flat", [1, 8, 27]), made.constant("shape", [8, 3, 3, 3])
+    parameters = made.statistics(0.3)
+    made.add("Reshape", ["normed", shape], ["standard"], first=True)
+    made.add(
+        "BatchNormalization", ["w1", *parameters], ["normed", "m1", "v1"], first=True, training_mode=1, epsilon=1e-6
+    )
+    return made.add("Reshape", ["w", flat], ["w1"], first=True).model(17)
+
+
+def trained_statistics():
+    """BatchNormalization left in training mode: images of a batch affect each other."""
+    made = Classifier()
+    parameters = made.statistics(1)
+    made.nodes[2].input[0] = "n"
+    made.nodes.insert(2, made.node("BatchNormalization", ["a", *parameters], ["n", "m1", "v1"], training_mode=1))
+    return made.model(17)
+
+
+def dropout():
+    """Dropout left in training mode."""
+    made = Classifier(scores="l")
+    return made.add("Dropout", ["l", made.constant("r", 0.5, np.float32), made.constant("t", 1, bool)], ["y"]).model()
+
+
+def int8_without_zero_point():
+    """QuantizeLinear whose type is in an attribute."""
+    made = Classifier("dequantized")
+    scale = made.constant("s", 0.03, np.float32)
+    made.add("DequantizeLinear", ["q", scale], ["dequantized"], first=True)
+    return made.add("QuantizeLinear", ["x", scale], ["q"], first=True, output_dtype=TensorProto.INT8).model(21)
+
+
+def further_outputs():
+    """Features and the most likely class beside the scores."""
+    made = Classifier().output("f", FLOAT, ["n", 8]).output("k", INT64, ["n"])
+    return made.add("ArgMax", ["y"], ["k"], axis=1, keepdims=0).model()
+
+
+def mean_of_the_batch():
+    """An output without a row for each image."""
+    return Classifier().output("m", FLOAT, [8]).add("ReduceMean", ["f"], ["m"], axes=[0], keepdims=0).model()
+
+
+def number_and_weight():
+    """A number, and a weight, as outputs."""
+    made = Classifier().output("s", FLOAT, []).output("d", FLOAT, [8, CLASSES])
+    return made.add("ReduceMean", ["f"], ["s"], keepdims=0).model()
+
+
+def sequence():
+    """A sequence beside the scores."""
+    made = Classifier().add("SequenceConstruct", ["y", "y"], ["s"]).model()
+    made.graph.output.append(helper.make_tensor_sequence_value_info("s", FLOAT, None))
+    return made
+
+
+def only_a_sequence():
+    """Nothing but a sequence."""
+    made = sequence()
+    del made.graph.output[0]
+    return made
+
+
+def one_row():
+    """One row for all images: the graph fixes the batch."""
+    made = Classifier(scores="l")
+    made.outputs["y"] = (FLOAT, [1, "m"])
+    return made.add("Reshape", ["l", made.constant("s", [1, -1])], ["y"]).model()
+
+
+def batch_of_two():
+    """A Reshape to two images: the graph fixes the batch."""
+    made = Classifier(scores="l")
+    return made.add("Reshape", ["l", made.constant("s", [2, -1])], ["y"]).model()
+
+
+def sparse_weight():
+    """A weight that is stored sparse."""
+    made = Classifier()
+    values = numpy_helper.from_array(made.random.standard_normal(3).astype(np.float32), "d")
+    del made.weights["d"]
+    places = numpy_helper.from_array(np.array([[0, 1], [4, 3], [7, 9]]), "d_places")
+    return made.model(sparse_initializer=[helper.make_sparse_tensor(values, places, [8, CLASSES])])
+
+
+def cropped():
+    """Pad with negative widths."""
+    made = Classifier("t")
+    return made.add("Pad", ["x", made.constant("w_", [0, 0, -1, -2, 0, 0, -3, 1])], ["t"], first=True).model()
+
+
+def resized():
+    """Resize in front."""
+    made = Classifier("t")
+    scales = made.constant("s", [1, 1, 2, 2], np.float32)
+    return made.add("Resize", ["x", "", scales], ["t"], first=True, mode="linear").model()
+
+
+def normalised():
+    """LRN, as AlexNet and GoogLeNet have it."""
+    made = Classifier()
+    made.nodes[2].input[0] = "l"
+    made.nodes.insert(2, made.node("LRN", ["a"], ["l"], size=5))
+    return made.model()
+
+
+def written_at_minus_one():
+    """ScatterND into the last image: images of a batch affect each other."""
+    made = Classifier()
+    made.nodes[2].input[0] = "s"
+    place, value = made.constant("i", [[-1, 0, 0, 0]]), made.constant("u", [5], np.float32)
+    made.nodes.insert(2, made.node("ScatterND", ["a", place, value], ["s"]))
+    return made.model(16)
+
+
+def channels_last():
+    """NHWC, as exports of TensorFlow have it."""
+    made = Classifier("t", shape=["n", 16, 16, 3])
+    return made.add("Transpose", ["x"], ["t"], first=True, perm=[0, 3, 1, 2]).model()
+
+
+def one_channel():
+    """Grey images."""
+    return Classifier(channels=1).model()
+
+
+def of_bytes():
+    """Pixels as bytes."""
+    made = Classifier("t")
+    made.inputs["x"] = (UINT8, ["n", 3, 16, 16])
+    made.add("Mul", ["float", made.constant("s", 1 / 255, np.float32)], ["t"], first=True)
+    return made.add("Cast", ["x"], ["float"], first=True, to=FLOAT).model()
+
+
+def overflowing(dtype=np.float32):
+    """A convolution whose outputs fp16 cannot hold."""
+    made = Classifier(dtype=dtype)
+    made.weight("w", 8, 3, 3, 3, scale=3e4)
+    made.weight("d", 8, CLASSES, scale=1e-5)
+    return made.model()
+
+
+def quantised(layers=4):
+    """A static int8 network, as onnxruntime.quantization writes them."""
+    made, width = Classifier(), 3
+    made.nodes, name = [], "x"
+    scale, zero = made.constant("s", 0.03, np.float32), made.constant("z", 0, np.int8)
+    for at in range(layers + 1):
+        made.add("QuantizeLinear", [name, scale, zero], [f"q{at}"]).add(
+            "DequantizeLinear", [f"q{at}", scale, zero], [f"x{at}"]
+        )
+        if at == layers:
+            break
+        made.weights[f"w{at}"] = made.random.integers(-127, 128, (16, width, 3, 3)).astype(np.int8)
+        step = made.constant(f"s{at}", 1.8 / 127 / np.sqrt(width * 9), np.float32)
+        made.add("DequantizeLinear", [f"w{at}", step, zero], [f"d{at}"])
+        made.add("Conv", [f"x{at}", f"d{at}"], [f"c{at}"], pads=[1] * 4, strides=[1 + at % 2] * 2)
+        made.add("Relu", [f"c{at}"], [f"r{at}"])
+        name, width = f"r{at}", 16
+    made.add("GlobalAveragePool", [f"x{layers}"], ["p"]).add("Flatten", ["p"], ["f"])
+    return made.add("MatMul", ["f", made.weight("head", 16, CLASSES)], ["y"]).model()
+
+
+def contributed():
+    """An operator of com.microsoft."""
+    made = Classifier(scores="l").add("QuickGelu", ["l"], ["y"], domain="com.microsoft", alpha=1.0).model()
+    made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return made
+
+
+def unknown():
+    """An operator that nobody has."""
+    made = Classifier(scores="l").add("Own", ["l"], ["y"], domain="com.example").model()
+    made.opset_import.append(helper.make_opsetid("com.example", 1))
+    return made

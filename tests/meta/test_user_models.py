@@ -1,0 +1,118 @@
+"""Classifiers of every shape are judged, or not judged with the reason: the cases of public bug reports."""
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from tests.meta import classifiers
+
+ONNXRUNTIME = ("--engine", "onnxruntime:cpu")
+NOTHING_COMPARED = 6
+AGREE = "AGREE: onnxruntime:cpu and ONNX Runtime on 4 images"
+NO_ROWS, NO_NUMBERS = "no row for each image", "no tensor of numbers"
+JUDGED = {  # model -> the notes before the run
+    "standardised_weight": (),
+    "int8_without_zero_point": (),
+    "further_outputs": (),
+    "mean_of_the_batch": (f"output 'm' is not compared: it has {NO_ROWS}",),
+    "number_and_weight": (
+        f"output 's' is not compared: it has {NO_ROWS}",
+        f"output 'd' is not compared: it has {NO_ROWS}",
+    ),
+    "sequence": (f"output 's' is not compared: it is {NO_NUMBERS}",),
+    "sparse_weight": (),
+    "cropped": (),
+    "resized": (),
+    "normalised": (),
+    "written_at_minus_one": ("images of a batch affect each other through ScatterND 's'",),
+    "channels_last": (),
+    "one_channel": (),
+    "of_bytes": (),
+    "overflowing": (),
+    "quantised": (),
+    "contributed": ("ONNX Runtime computes QuickGelu 'y' of the float64 reference",),
+}
+NOT_JUDGED = {  # model -> what the message says
+    "dropout": ("Dropout 'y'", "random numbers", "export the model after eval()"),
+    "only_a_sequence": ("no output has a row for each image",),
+    "one_row": ("fixes the batch to 1", "use --batch 1"),
+    "unknown": ("Own 'y'", "neither onnx nor ONNX Runtime"),
+}
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """A function that writes a model and returns its path."""
+    folder = tmp_path_factory.mktemp("classifiers")
+
+    def write(name):
+        path = folder / f"{name}.onnx"
+        onnx.save(getattr(classifiers, name)(), path)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_the_command_line_judges_every_shape(runner, file, name):
+    """And says before the run what is not compared."""
+    done = runner.compare(f"--model={file(name)}", *ONNXRUNTIME, "--inputs", "4", "--batch", "2")
+    assert done.code == 0, done.text
+    assert AGREE in done.out
+    notes = [line for line in done.out.partition("\nimage ")[0].splitlines() if line.startswith("note ")]
+    assert len(notes) == len(JUDGED[name])
+    assert all(text in line for text, line in zip(JUDGED[name], notes, strict=True))
+
+
+def test_statistics_of_the_batch_are_computed_as_onnx_defines_them(runner, file):
+    """The node is named. With its optimisations, ONNX Runtime 1.32 uses the stored statistics, which is wrong."""
+    done = runner.compare(f"--model={file('trained_statistics')}", *ONNXRUNTIME, "--inputs", "4", "--batch", "2")
+    assert "images of a batch affect each other through BatchNormalization 'n'" in done.out
+    assert done.code == 0 or "faulty side:       the engine (against the float64 reference" in done.out, done.text
+
+
+@pytest.mark.parametrize("name", NOT_JUDGED)
+def test_what_cannot_be_judged_is_one_line(runner, file, name):
+    """Exit code 2, the operators, and what to do."""
+    done = runner.compare(f"--model={file(name)}", *ONNXRUNTIME, "--inputs", "4", "--batch", "2")
+    assert done.code == 2, done.text
+    assert all(text in done.err.splitlines()[-1] for text in NOT_JUDGED[name])
+    assert "Traceback" not in done.text
+
+
+@pytest.mark.parametrize(
+    "name", ["written_at_minus_one", "number_and_weight", "quantised", "channels_last", "of_bytes", "further_outputs"]
+)
+def test_no_test_flags_a_clean_engine(runner, file, name):
+    """At every precision that the model has; tests that do not apply are skipped."""
+    done = runner.pytest("tests/conformance", f"--model={file(name)}", *ONNXRUNTIME, "--batch", "2")
+    assert done.code == 0, done.text
+    assert all(f"{name}: {note}" in done.out for note in JUDGED[name])
+
+
+@pytest.mark.parametrize("name", ["dropout", "batch_of_two"])
+def test_a_case_that_is_not_judged_is_reported_once(runner, file, name):
+    """In the header, in the summary, and once among the skipped tests."""
+    words = ("--precision", "fp32", "--batch", "3")
+    done = runner.pytest("tests/conformance", f"--model={file(name)}", *ONNXRUNTIME, *words)
+    assert done.code == NOTHING_COMPARED, done.text
+    case = f"onnxruntime:cpu-{name}-fp32-b3"
+    assert done.out.count(f"\nNOT JUDGED {case}: ") == 1
+    assert done.out.count(f"{case}: not judged: ") == 1
+
+
+def test_a_batch_that_the_graph_fixes_is_judged(runner, file):
+    """With the batch that the message names."""
+    done = runner.compare(f"--model={file('batch_of_two')}", *ONNXRUNTIME, "--inputs", "4", "--batch", "2")
+    assert done.code == 0, done.text
+    assert "the graph fixes the batch to 2" in done.out
+
+
+def test_photographs_need_three_channels_first(runner, file, tmp_path):
+    """The message says so, and no shape of an array."""
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "black.png")
+    for name in ("channels_last", "one_channel", "of_bytes"):
+        done = runner.compare(f"--model={file(name)}", *ONNXRUNTIME, "--images", str(tmp_path / "black.png"))
+        assert done.code == 2, done.text
+        assert "three channels" in done.err.splitlines()[-1]
