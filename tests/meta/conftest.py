@@ -100,7 +100,8 @@ class Runner:
         if plugin:
             env = {**(env or {}), "PYTHONPATH": str(plugin.parent)}
             more = ("-p", plugin.stem)
-        command = ("pytest", "-p", "no:cacheprovider", *more, *words)
+        unused = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")  # the second imports Hypothesis in every run
+        command = ("pytest", *unused, *more, *words)
         return self.python("-m", *command, env=env, **options) if fresh else self.forked(*command, env=env, **options)
 
     def small(self, *words, **options):
