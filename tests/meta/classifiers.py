@@ -109,6 +109,13 @@ def further_outputs():
     return made.add("ArgMax", ["y"], ["k"], axis=1, keepdims=0).model()
 
 
+def only_a_class():
+    """The most likely class and nothing else."""
+    made = Classifier()
+    del made.outputs["y"]
+    return made.output("k", INT64, ["n"]).add("ArgMax", ["y"], ["k"], axis=1, keepdims=0).model()
+
+
 def mean_of_the_batch():
     """An output without a row for each image."""
     return Classifier().output("m", FLOAT, [8]).add("ReduceMean", ["f"], ["m"], axes=[0], keepdims=0).model()

@@ -15,6 +15,7 @@ JUDGED = {  # model -> the notes before the run
     "standardised_weight": (),
     "int8_without_zero_point": (),
     "further_outputs": (),
+    "only_a_class": (),
     "mean_of_the_batch": (f"output 'm' is not compared: it has {NO_ROWS}",),
     "number_and_weight": (
         f"output 's' is not compared: it has {NO_ROWS}",

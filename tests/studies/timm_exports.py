@@ -1,0 +1,40 @@
+"""Write timm's tiny classifiers as ONNX files: python tests/studies/timm_exports.py FOLDER
+
+Needs timm, torch and onnxscript. Each ``test_*`` network is written by both exporters of PyTorch, with a fixed and with
+a dynamic batch, and seeded weights. What cannot be exported is listed. ``judge_models.py`` judges the folder.
+"""
+
+import sys
+from pathlib import Path
+
+import timm
+import torch
+
+BATCH, CLASSES = 2, 100
+DYNAMIC = {
+    "dynamo": {"dynamic_shapes": {"x": {0: torch.export.Dim("batch")}}},
+    "torchscript": {"dynamic_axes": {"x": {0: "batch"}, "y": {0: "batch"}}},
+}
+ERRORS = (RuntimeError, TypeError, ValueError, torch.onnx.OnnxExporterError)
+
+
+def main(folder):
+    """Write the models."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in timm.list_models("test_*"):
+        torch.manual_seed(0)
+        model = timm.create_model(name, num_classes=CLASSES).eval()
+        images = torch.randn(BATCH, *model.default_cfg["input_size"])
+        for exporter, axes in DYNAMIC.items():
+            for batch in ("fixed", "dynamic"):
+                path = folder / f"{name}-{exporter}-{batch}.onnx"
+                more = {"dynamo": exporter == "dynamo", **(axes if batch == "dynamic" else {})}
+                try:
+                    torch.onnx.export(model, (images,), str(path), input_names=["x"], output_names=["y"], **more)
+                except ERRORS as error:
+                    print(f"{path.stem}: not exported: {type(error).__name__}", flush=True)
+                    path.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
