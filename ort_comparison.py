@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare MIGraphX with ONNX Runtime from a shell; ``--help`` lists the options.
 
-Exit code 0: they agree; 1: they differ; 2: not judged, and the last line says what to do.
+Exit code 0: they agree; 1: they differ; 2: not judged, and the last line says what to do; 130: Ctrl-C; 143: SIGTERM.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-NOT_JUDGED = 2
+NOT_JUDGED, INTERRUPTED = 2, 130
 sys.path.insert(0, str(ROOT))
 
 
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"a package is missing: {error} -> pip install -r {ROOT / 'requirements_nfnet.txt'}", file=sys.stderr)
         return NOT_JUDGED
     except KeyboardInterrupt:  # importing takes longest
-        return NOT_JUDGED
+        return INTERRUPTED
     return comparison.main(arguments)
 
 

@@ -41,7 +41,7 @@ def test_many_runs_neither_drift_nor_leak(case, program_pool, run, images, asser
     start = time.perf_counter()
     first = run(images)
     runs = max(FEWEST_RUNS, min(MOST_RUNS, int(SECONDS / max(time.perf_counter() - start, 1e-6))))
-    deterministic, process = program_pool.engine(case.engine).deterministic, psutil.Process()
+    deterministic, process = program_pool.engine(case.engine).deterministic, psutil.Process(program_pool.pid(case))
     memory = [process.memory_info().rss]
     for half in (runs // 2, runs - runs // 2):
         for _ in range(half):

@@ -44,6 +44,7 @@ NotebookClient(notebook, km=manager, timeout=300, resources={"metadata": {"path"
 nbformat.write(notebook, target)
 """
 SMALL = ("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64")
+IN_PARENT = ("--no-isolation",)  # plugins and patches reach no worker, and a worker takes half a second to start
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,17 @@ class Runner:
         path.write_text(text)
         return path
 
-    def pytest(self, *words, plugin=None, env=None, fresh=False, **options):
-        """Run pytest with a ``plugin``, which is a file with hooks or their text; ``fresh``: in a new Python."""
-        more = ()
+    def pytest(self, *words, plugin=None, env=None, fresh=False, isolated=False, **options):
+        """Run pytest with a ``plugin``, which is a file with hooks or their text; ``fresh``: in a new Python.
+
+        ``isolated``: engines run in workers, as by default.
+        """
+        more = () if isolated else IN_PARENT
         if isinstance(plugin, str):
             plugin = self.text_file(plugin)
         if plugin:
             env = {**(env or {}), "PYTHONPATH": str(plugin.parent)}
-            more = ("-p", plugin.stem)
+            more += ("-p", plugin.stem)
         unused = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")  # the second imports Hypothesis in every run
         command = ("pytest", *unused, *more, *words)
         return self.python("-m", *command, env=env, **options) if fresh else self.forked(*command, env=env, **options)
@@ -108,8 +112,9 @@ class Runner:
         """The suite on ONNX Runtime with a small network, without the benchmarks unless they are named."""
         return self.pytest(*SMALL, *words, **options)
 
-    def compare(self, *words, patch="", **options):
+    def compare(self, *words, patch="", isolated=False, **options):
         """ort_comparison.py, with some Python in front."""
+        words = words if isolated else (*words, *IN_PARENT)
         script = self.text_file(patched_comparison(patch)) if patch else ROOT / "ort_comparison.py"
         return self.forked(script, *words, **options)
 
@@ -136,7 +141,7 @@ def runner(tmp_path_factory):
 @pytest.fixture(scope="module")
 def context(tmp_path_factory):
     """Engines, models and results of a module, with a cache of its own."""
-    with RunContext.create(tmp_path_factory.mktemp("context")) as made:
+    with RunContext.create(tmp_path_factory.mktemp("context"), isolation=None) as made:
         yield made
 
 

@@ -1,14 +1,12 @@
 """The option --ab: which installations it takes, process launches, and real comparisons."""
 
 import contextlib
-import json
 import re
 import subprocess
 import sys
 import time
 import venv
 import xml.etree.ElementTree as ET
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
@@ -16,32 +14,38 @@ import pytest
 
 from fixtures.benchmark.ab import MAX_LAUNCHES, MIN_PAIRS, interleave, sample_launches
 from fixtures.benchmark.ab_statistics import NOT_SLOWER, SLOWER
-from fixtures.benchmark.child_process import ChildProcess, Installation
+from fixtures.benchmark.sampling import SECOND
+from fixtures.engines.worker_process import Installation
 from fixtures.errors import BenchmarkError
 from fixtures.plugin.ab_comparison import TITLE, WITHOUT_MIGRAPHX, installation
-from fixtures.plugin.ab_worker import case_from_json
 from fixtures.plugin.latency_benchmark import IN_PARALLEL
-from fixtures.records import Case, EngineOptions, ModelSpec
 
 ROOT = Path(__file__).parents[2]
-STEADY = "import json, sys; [print(json.dumps({'ns': [7, 7, 9]}), flush=True) for line in sys.stdin]"
-STEADY_BASE = STEADY.replace("7", "8")
 TEST = "tests/performance/test_ab.py"
 CASE = ("--precision", "fp32", "--batch", "1")
 
 
-@contextlib.contextmanager
-def two_children():
-    """Head and base that answer at once."""
-    here = Installation(sys.executable, {})
-    with ChildProcess(here, ["-c", STEADY], ROOT) as head, ChildProcess(here, ["-c", STEADY_BASE], ROOT) as base:
-        yield head, base
+class Steady:
+    """A side whose blocks are all alike."""
+
+    def __init__(self, fast):
+        self.block = [fast, fast, 9]
+
+    def time_block(self, ns):
+        """Return the block after a while."""
+        time.sleep(ns / SECOND)
+        return self.block
+
+    def pause(self):
+        """Do nothing: there is no process."""
+
+
+SIDES = (Steady(7), Steady(8))
 
 
 def test_blocks_of_both_sides_are_taken_in_pairs():
     """As many of one as of the other."""
-    with two_children() as sides:
-        head, base = interleave(sides, seconds=0.1, seed=0)
+    head, base = interleave(SIDES, seconds=0.1, seed=0)
     assert len(head) == len(base) >= MIN_PAIRS
     assert all(block == [7, 7, 9] for block in head)
     assert all(block == [8, 8, 9] for block in base)
@@ -56,8 +60,7 @@ def test_processes_are_launched_as_often_as_time_allows(start_seconds, most):
     def start():
         begun.append(time.monotonic())
         time.sleep(start_seconds)
-        with two_children() as sides:
-            yield sides
+        yield SIDES
 
     launches = sample_launches(start, seconds=0.5, seed=0)
     assert 1 <= len(launches) <= most
@@ -74,8 +77,7 @@ def test_first_launch_that_compiles_does_not_count():
     @contextlib.contextmanager
     def start():
         time.sleep(next(seconds))
-        with two_children() as sides:
-            yield sides
+        yield SIDES
 
     assert len(sample_launches(start, seconds=2.0, seed=0)) > 1
 
@@ -109,14 +111,6 @@ def test_other_targets_are_refused(tmp_path):
         with pytest.raises(BenchmarkError, match=re.escape(place)) as error:
             installation(Path(place))
         assert error.value.hint
-
-
-def test_case_survives_json():
-    """Tuples and paths are what they were."""
-    trained = ModelSpec("digits_nfnet", None, (32, 32), weights="trained", weights_path=Path("/a/b.safetensors"))
-    for model in (ModelSpec("test_nfnet", None, (64, 96), 3, 17), ModelSpec(path=Path("/a/b.onnx")), trained):
-        case = Case("migraphx:ref", model, "fp16", 2, EngineOptions(fast_math=True))
-        assert case_from_json(json.loads(json.dumps(asdict(case), default=str))) == case
 
 
 def test_same_installation_twice(runner, tmp_path):
@@ -188,8 +182,6 @@ def test_precision_that_the_engine_lacks_is_skipped(runner):
 )
 def test_comparison_that_is_impossible_is_a_usage_error(runner, words, message):
     """Before anything runs."""
-    if "-n" in words:
-        pytest.importorskip("xdist")
     done = runner.small(TEST, *words)
     assert done.code == 4, done.text
     assert message in done.text

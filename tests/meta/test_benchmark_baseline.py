@@ -154,8 +154,6 @@ def test_baseline_that_cannot_be_compared_is_a_usage_error(runner, storage, faul
 )
 def test_limit_without_a_comparison_is_a_usage_error(runner, storage, words, message):
     """Otherwise the run would pass without being compared."""
-    if "-n" in words:
-        pytest.importorskip("xdist")
     done = run(runner, storage, *words)
     assert done.code == 4, done.text
     assert message in done.text

@@ -63,7 +63,6 @@ def test_disabled_benchmarks_run_once_and_are_not_recorded(runner, tmp_path):
 
 def test_nothing_is_measured_in_parallel_and_it_is_skipped(runner):
     """With the reason."""
-    pytest.importorskip("xdist")
     done = runner.small(*WORDS, "--batch", "1,2", "-n", "2")
     assert "2 skipped" in done.out, done.text
     assert IN_PARALLEL in done.out

@@ -1,23 +1,12 @@
-"""Output of C++ is captured, and crash output is not lost."""
+"""Output of C++ is captured."""
 
 import contextlib
 import os
-import signal
 
 import pytest
 
 from fixtures.engines import capture
 from fixtures.engines.capture import captured
-
-CRASHES = """
-import os
-from fixtures.engines.capture import captured
-with captured(2):
-    os.write(2, b'captured as usual')
-with captured(1), captured(2):
-    os.write(2, b'crash output')
-    {end}
-"""
 
 
 def test_text_is_captured_and_the_descriptor_restored_after_an_exception():
@@ -30,32 +19,24 @@ def test_text_is_captured_and_the_descriptor_restored_after_an_exception():
     assert os.path.samestat(os.fstat(2), before)
 
 
-@pytest.mark.parametrize("end", ["os.abort()", "os.kill(os.getpid(), 9)", "os._exit(3)"])
-def test_crash_output_is_printed_when_the_process_dies(runner, tmp_path, end):
-    """Debian's MIGraphX has assertions on: their text is the only reason there is. No file is left."""
-    done = runner.python("-c", CRASHES.format(end=end), env={"TMPDIR": str(tmp_path)})
-    assert done.code in {-signal.SIGABRT, -signal.SIGKILL, 3}
-    assert done.err == "crash output"
-    assert not list(tmp_path.iterdir())
+@pytest.fixture
+def standard_error(tmp_path, monkeypatch):
+    """A file as standard error, as in a worker."""
+    monkeypatch.setattr(capture, "stderr_is_file", True)
+    saved = os.dup(2)
+    with (tmp_path / "stderr").open("w+b") as file:
+        os.dup2(file.fileno(), 2)
+        yield tmp_path / "stderr"
+    os.dup2(saved, 2)
+    os.close(saved)
 
 
-def test_crash_output_is_printed_despite_pytests_own_capture(runner):
-    """Which ends with the process."""
-    plugin = (
-        "from fixtures.engines.onnxruntime.engine import OnnxRuntimeProgram\n"
-        f"OnnxRuntimeProgram.run = lambda self, feeds: exec({CRASHES.format(end='os.abort()')!r}, {{}})\n"
-    )
-    words = ("tests/conformance/test_agreement.py", "--precision", "fp32", "--batch", "1")
-    done = runner.small(*words, plugin=plugin, fresh=True)  # its pipe is closed when the last process has written
-    assert done.code == -signal.SIGABRT
-    assert "crash output" in done.err
-
-
-def test_text_is_captured_without_a_shell(monkeypatch):
-    """Only crash output needs the shell."""
-    capture._reporter.cache_clear()
-    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: os.close(-1))
+def test_a_worker_leaves_text_in_its_file_until_the_block_ends(standard_error):
+    """Its parent reads there what was written before a crash."""
+    os.write(2, b"before ")
     with captured(2) as text:
-        os.write(2, b"text")
-    capture._reporter.cache_clear()
-    assert text.getvalue() == "text"
+        os.write(2, b"captured")
+        assert standard_error.read_bytes() == b"before captured"
+    os.write(2, b"after")
+    assert text.getvalue() == "captured"
+    assert standard_error.read_bytes() == b"before after"

@@ -70,7 +70,7 @@ from pathlib import Path
 from fixtures.records import Case, ModelSpec
 from fixtures.run.context import RunContext
 case = Case("onnxruntime:cpu", ModelSpec("test_nfnet", size=(64, 64)), "bf16_products", 1)
-with RunContext.create(Path({str(tmp_path)!r})) as context:
+with RunContext.create(Path({str(tmp_path)!r}), isolation=None) as context:
     tolerance = context.tolerances.tolerance(case)
     assert 2**-9 < tolerance.relative_error < 0.5, tolerance
     assert context.program_pool.unsupported(case)

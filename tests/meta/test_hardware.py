@@ -49,6 +49,35 @@ def test_variables_choose_the_visible_gpus(tmp_path, environment, seen):
 
 
 @pytest.mark.parametrize(
+    ("environment", "variable", "values"),
+    [
+        ({}, "HIP_VISIBLE_DEVICES", ["0", "1", "2", "0"]),
+        ({"HIP_VISIBLE_DEVICES": "2, 0"}, "HIP_VISIBLE_DEVICES", ["2", "0", "2"]),
+        ({"HIP_VISIBLE_DEVICES": "2,0", "CUDA_VISIBLE_DEVICES": "1"}, "HIP_VISIBLE_DEVICES", ["2", "0"]),
+        ({"CUDA_VISIBLE_DEVICES": "1,2"}, "CUDA_VISIBLE_DEVICES", ["1", "2"]),
+        ({"ROCR_VISIBLE_DEVICES": "GPU-000000000000000b,2"}, "ROCR_VISIBLE_DEVICES", ["GPU-000000000000000b", "2"]),
+        ({"ROCR_VISIBLE_DEVICES": "2,1", "HIP_VISIBLE_DEVICES": "1,0"}, "HIP_VISIBLE_DEVICES", ["1", "0"]),
+    ],
+)
+def test_each_process_gets_one_gpu(tmp_path, environment, variable, values):
+    """One after the other, of those that the user left visible; the variable that narrows last is narrowed."""
+    write_nodes(tmp_path, *({"gfx_target_version": 90402, "unique_id": 10 + number} for number in range(3)))
+    before = hardware.visible_gpus(tmp_path, environment)
+    for number, value in enumerate(values):
+        pinned = hardware.one_gpu(number, tmp_path, environment)
+        assert pinned == {variable: value}
+        (seen,) = hardware.visible_gpus(tmp_path, environment | pinned)
+        assert seen == before[number % len(before)]
+
+
+def test_a_machine_without_a_gpu_pins_none(tmp_path):
+    """Nor one whose GPUs the user hid."""
+    assert hardware.one_gpu(0, tmp_path, {}) == {}
+    write_nodes(tmp_path, {"gfx_target_version": 90402})
+    assert hardware.one_gpu(0, tmp_path, {"HIP_VISIBLE_DEVICES": "-1"}) == {}
+
+
+@pytest.mark.parametrize(
     ("nodes", "environment", "name"),
     [
         ((90402, 110000), {}, "gfx942"),

@@ -44,7 +44,7 @@ def test_class_that_is_never_finite_fails_no_test(runner, tmp_path, added):
 def test_model_without_finite_outputs_has_no_noise_floor(tmp_path, added, factor):
     """An infinite one would allow anything."""
     case = Case("onnxruntime:cpu", ModelSpec(path=classifier(tmp_path, added, factor)), "fp32", 2)
-    with RunContext.create(tmp_path) as context:
+    with RunContext.create(tmp_path, isolation=None) as context:
         for images in (None, context.model_store.images(case.model, 2)):
             with pytest.raises(EvaluationError):
                 context.tolerances.tolerance(case, images)
@@ -82,7 +82,7 @@ def test_masked_class_is_ranked_last():
 def test_image_without_finite_outputs_does_not_change_the_input_rounding_error(tmp_path):
     """It does not count."""
     spec = ModelSpec(path=classifier(tmp_path, 0))
-    with RunContext.create(tmp_path) as context:
+    with RunContext.create(tmp_path, isolation=None) as context:
         images = context.model_store.images(spec, 2)
         plain = context.tolerances.float64(spec).input_rounding_error(images)
         images[1] = np.nan

@@ -184,21 +184,22 @@ def test_missing_package_is_named(runner):
 
 
 @pytest.mark.parametrize(
-    ("patch", "message"),
+    ("patch", "code", "message"),
     [
-        (fault("raise KeyboardInterrupt"), "interrupted"),
+        (fault("raise KeyboardInterrupt"), 130, "interrupted"),
         (
             "from fixtures.cli import comparison\ndef stop(): raise KeyboardInterrupt\ncomparison.parser = stop",
+            130,
             "interrupted",
         ),
-        (fault("raise ValueError('strange')"), "ValueError in the suite itself -> report the lines above"),
+        (fault("raise ValueError('strange')"), NOT_JUDGED, "ValueError in the suite itself -> report the lines above"),
     ],
     ids=["interrupted", "interrupted at the start", "bug in the suite"],
 )
-def test_interrupt_and_bugs_of_the_suite_are_not_judged(runner, patch, message):
+def test_interrupt_and_bugs_of_the_suite_are_not_judged(runner, patch, code, message):
     """Python's own exit codes would say that the sides agree or differ."""
     done = runner.compare(*SMALL, patch=patch)
-    assert done.code == NOT_JUDGED, done.text
+    assert done.code == code, done.text
     assert done.err.splitlines()[-1].startswith(f"{NOT_JUDGED_TEXT}: {message}")
     assert ("ValueError: strange" in done.err) == ("ValueError" in patch)
 

@@ -3,7 +3,6 @@
 import itertools
 import math
 import re
-from importlib import util
 
 import numpy as np
 import pytest
@@ -183,7 +182,6 @@ def test_known_failures_are_strict(runner, faulty, stage, test, code, words):
     assert words in done.out
 
 
-@pytest.mark.skipif(util.find_spec("xdist") is None, reason="pytest-xdist is not installed: pip install pytest-xdist")
 def test_xdist_workers_count_together(runner):
     """Summary and exit code include the comparisons of every worker."""
     done = runner.small(CONFORMANCE, "--precision", "fp32", "--batch", "1,2", "-n", "2")

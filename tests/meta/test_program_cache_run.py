@@ -2,7 +2,6 @@
 
 import json
 import re
-from importlib import util
 
 import pytest
 
@@ -44,9 +43,9 @@ def counts(done):
 def test_second_run_loads_programs_and_gives_the_same_verdicts(runner, without_programs):
     """In one process or several; without the cache nothing is loaded."""
     arguments = (AGREEMENT, *ONE, "--batch", "2", without_programs)
-    several = ("-n", "2") if util.find_spec("xdist") else ()
     runs = [
-        runner.small(*arguments, *more, plugin=CACHING_PLUGIN) for more in ((), (), several, ("--no-program-cache",))
+        runner.small(*arguments, *more, plugin=CACHING_PLUGIN)
+        for more in ((), (), ("-n", "2"), ("--no-program-cache",))
     ]
     assert [done.code for done in runs] == [0] * 4, [done.text for done in runs]
     assert list(map(counts, runs)) == [[(0, 2)], [(2, 2)], [(2, 2)], []]

@@ -21,7 +21,7 @@ def test_a_program_that_cannot_be_had_is_asked_for_once(tmp_path, monkeypatch):
         raise ParseError("no kernel")
 
     monkeypatch.setattr(OnnxRuntimeEngine, "prepare", counted)
-    with RunContext.create(tmp_path) as context:
+    with RunContext.create(tmp_path, isolation=None) as context:
         for _ in range(3):
             with pytest.raises(ParseError, match="no kernel"):
                 context.program_pool.program(case)

@@ -52,7 +52,7 @@ def test_only_fp32_allows_for_winograd(name, count, rounding):
 def test_the_noise_floor_at_fp32_includes_winograd(tmp_path):
     """The two errors add up as independent ones."""
     spec = ModelSpec("test_nfnet", None, (64, 64))
-    with RunContext.create(tmp_path) as context:
+    with RunContext.create(tmp_path, isolation=None) as context:
         float64, images = context.tolerances.float64(spec), context.model_store.images(spec, 2)
         row = arithmetic("fp32")
         (fast,) = alternatives(row)

@@ -5,17 +5,14 @@ import pytest
 pytestmark = pytest.mark.performance
 
 
-def test_latency(latency_benchmark, program, images):
+def test_latency(latency_benchmark, images):
     """From host to host: inputs and outputs are in the caller's memory; compilation is not counted."""
-    feeds = {program.inputs[0].name: images}
-    latency_benchmark.measure(lambda: program.run(feeds))
+    latency_benchmark.measure(images)
 
 
 @pytest.mark.device
 def test_device_latency(latency_benchmark, program, images, case):
     """On the device: buffers stay in its memory, and each run is waited for."""
-    if not hasattr(program, "run_on_device"):
+    if not getattr(program, "has_device_memory", False):
         pytest.skip(f"{case.engine} copies inside its run")
-    feeds = {program.inputs[0].name: images}
-    uploaded = program.upload(feeds)
-    latency_benchmark.measure(lambda: program.run_on_device(uploaded), where=" on the device")
+    latency_benchmark.measure(images, on_device=True)

@@ -86,7 +86,7 @@ class Stages:
     def session(self, kind="fp32"):
         """Run ONNX Runtime with every optimisation on one image."""
         case = Case(REFERENCE, self.spec, kind, 1, EngineOptions())
-        with RunContext.create(self.cache) as context:
+        with RunContext.create(self.cache, isolation=None) as context:
             context.program_pool.run(case, context.model_store.images(self.spec, 1))
 
     def session_fp16(self):
@@ -95,7 +95,7 @@ class Stages:
 
     def reference(self):
         """Run ONNX Runtime without optimisation on one image."""
-        with RunContext.create(self.cache) as context:
+        with RunContext.create(self.cache, isolation=None) as context:
             context.reference.outputs(self.spec, context.model_store.images(self.spec, 1))
 
     def compare(self):
@@ -110,13 +110,13 @@ class Stages:
     def float64(self):
         """Evaluate one image in float64."""
         self._clear()
-        with RunContext.create(self.cache) as context:
+        with RunContext.create(self.cache, isolation=None) as context:
             context.tolerances.exact(Case(REFERENCE, self.spec, "fp32", 1))
 
     def noise_floor(self):
         """Compute the noise floor of fp16 on one image."""
         self._clear()
-        with RunContext.create(self.cache) as context:
+        with RunContext.create(self.cache, isolation=None) as context:
             images = context.model_store.images(self.spec, 1)
             context.tolerances.float64(self.spec).noise_floors(images, arithmetic("fp16"))
 

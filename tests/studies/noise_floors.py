@@ -106,7 +106,7 @@ def main():
     if options.command == "draw":
         draw(options.picture, [row for file in options.file for row in json.loads(file.read_text(encoding="utf-8"))])
         return
-    with RunContext.create(cache_folder()) as context:
+    with RunContext.create(cache_folder(), isolation=None) as context:
         rows = [row for model in options.model or MODELS for row in measure(context, model)]
     options.file.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 

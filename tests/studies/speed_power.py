@@ -29,16 +29,15 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from fixtures.benchmark.ab import MAX_LAUNCHES, MIN_PAIRS, block_latency, interleave
 from fixtures.benchmark.ab_statistics import SLOWER, judge
-from fixtures.benchmark.child_process import ChildProcess, Installation
 from fixtures.benchmark.environment import external_cpu_seconds
 from fixtures.benchmark.sampling import SECOND, no_garbage_collection, time_calls
 from fixtures.cache import cache_folder
+from fixtures.engines.worker_process import Installation, Isolation
 from fixtures.options import AB_SECONDS
-from fixtures.plugin import ab_worker
+from fixtures.plugin.ab_comparison import timed_side
 from fixtures.records import Case, ModelSpec
 from fixtures.run.context import RunContext
 
-ROOT = Path(__file__).parents[2]
 PLAIN, TWIN, SLOWED = range(3)
 SIDES = 3
 INJECTED = 0.05
@@ -52,9 +51,25 @@ AB, MIN = "--ab", "min:5%"
 CHECK = parse_compare_fail(MIN)
 
 
-def prepare_slowed(context, case):
-    """Return the run of the case, followed by busy waiting for a share of the time that it took."""
-    call = ab_worker.prepare_run(context, case)
+# Makes each run of ONNX Runtime busy for a longer share of its time, in every Python that finds this module.
+SLOWED_SITE = f"""
+import time
+import onnxruntime
+run = onnxruntime.InferenceSession.run
+def slowed(*words):
+    begun = time.perf_counter_ns()
+    results = run(*words)
+    now = time.perf_counter_ns()
+    end = now + (now - begun) * {INJECTED}
+    while now < end:
+        now = time.perf_counter_ns()
+    return results
+onnxruntime.InferenceSession.run = slowed
+"""
+
+
+def slow_down(call):
+    """Return a call followed by busy waiting for a share of the time that it took."""
 
     def slowed():
         begun = time.perf_counter_ns()
@@ -67,26 +82,34 @@ def prepare_slowed(context, case):
     return slowed
 
 
-PREPARE = {"child": ab_worker.prepare_run, "slowed-child": prepare_slowed}
-CHILDREN = ("child", "child", "slowed-child")
+def run_of(case):
+    """Return a run of the case in this process."""
+    context = RunContext.create(cache_folder(), isolation=None)
+    images = context.model_store.images(case.model, case.batch)
+    return lambda: context.program_pool.run(case, images)
 
 
 class Launches:
     """Three installations interleaved as --ab does with two; rows are (launch, side, 10 % quantile, minimum)."""
 
     def __init__(self, case):
-        self.rows, self.count = [], 0
-        self._request = ab_worker.first_request(case, cache_folder())
+        self.rows, self.count, self._case = [], 0, case
+        self._context = RunContext.create(cache_folder(), isolation=None)
+        folder = cache_folder() / "power" / "slowed"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "sitecustomize.py").write_text(SLOWED_SITE)
+        slowed = Installation(environment={"PYTHONPATH": str(folder)})
+        self._installations = (Installation(), Installation(), slowed)
 
     def take(self):
         """Launch all three once."""
-        here = Installation(sys.executable, {})
         with ExitStack() as stack:
-            children = [stack.enter_context(ChildProcess(here, [__file__, word], ROOT)) for word in CHILDREN]
-            for child in children:
-                child.request(self._request)
+            sides = [
+                stack.enter_context(timed_side(self._case, self._context, installation, None, Isolation()))[1]
+                for installation in self._installations
+            ]
             seconds = AB_SECONDS / MAX_LAUNCHES * SIDES / 2
-            found = interleave(children, seconds, self.count, -(-MIN_PAIRS // MAX_LAUNCHES))
+            found = interleave(sides, seconds, self.count, -(-MIN_PAIRS // MAX_LAUNCHES))
         for blocks in zip(*found, strict=True):
             self.rows += [(self.count, side, block_latency(ns), min(ns)) for side, ns in enumerate(blocks)]
         self.count += 1
@@ -97,7 +120,7 @@ class Session:
 
     def __init__(self, case):
         self.rows = []
-        self._calls = [PREPARE[word](RunContext.create(cache_folder()), case) for word in CHILDREN]
+        self._calls = [run_of(case), run_of(case), slow_down(run_of(case))]
         self._order, self._seconds = random.Random(0), 0.0  # noqa: S311  no secret
 
     def take(self):
@@ -208,15 +231,13 @@ def report(recording):
 def main():
     """Record or judge."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("record", "judge", *PREPARE), metavar="record|judge")
+    parser.add_argument("what", choices=("record", "judge"))
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--variant", default="test_nfnet")
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--file", type=Path, default=cache_folder() / "power" / "recording.npz")
     options = parser.parse_args()
-    if options.what in PREPARE:
-        ab_worker.main(PREPARE[options.what])
-    elif options.what == "record":
+    if options.what == "record":
         size = (options.image_size, options.image_size)
         record(
             Case("onnxruntime:cpu", ModelSpec(options.variant, None, size), "fp32", 1), options.seconds, options.file

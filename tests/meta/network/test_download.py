@@ -74,6 +74,14 @@ def test_a_file_is_downloaded_once(site, url, tmp_path, body):
     assert left(tmp_path) == ["net.onnx"]
 
 
+def test_late_download_is_an_error(site, url, tmp_path):
+    """Even if the server goes on sending."""
+    site.faults = [Fault(body="slow")]
+    with pytest.raises(FetchError, match=module.LATE) as error:
+        download(url, tmp_path, seconds=0.1)
+    assert "--download-seconds" in error.value.hint
+
+
 REDIRECT = {"Location": "http://example.com/net.onnx"}
 FAULTS = {
     "401": (Fault(401), "401"),

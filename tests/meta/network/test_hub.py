@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import time
-from importlib import util
 from pathlib import Path
 
 import pytest
@@ -70,6 +69,14 @@ def test_pretrained_weights_reach_a_case(hub, runner, tmp_path):
     assert len(hub.requests) == requests
 
 
+def test_late_download_is_an_error(hub):
+    """The library itself has no deadline for a whole file."""
+    before = "from functools import partial; hub.fetch = partial(hub.fetch, seconds=1e-3)"
+    ((kind, text),) = fetch(hub, before=before)
+    assert kind == "FetchError"
+    assert download.LATE in text
+
+
 def test_pretrained_weights_reach_the_command_line(hub, runner, tmp_path):
     """Only the variant that is named is fetched."""
     Image.new("RGB", (80, 70)).save(tmp_path / "black.png")
@@ -81,7 +88,6 @@ def test_pretrained_weights_reach_the_command_line(hub, runner, tmp_path):
     assert all(REPOSITORY in path for _, path, _ in hub.requests)
 
 
-@pytest.mark.skipif(util.find_spec("xdist") is None, reason="pytest-xdist is not installed: pip install pytest-xdist")
 def test_xdist_workers_do_not_ask_the_hub(hub, runner, tmp_path):
     """The main process fetches and sends its decisions."""
     done = runner.pytest(AGREEMENT, *OPTIONS, "-n", "2", env={**hub.env, "NFNET_CACHE_DIR": str(tmp_path)})

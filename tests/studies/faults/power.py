@@ -321,7 +321,7 @@ def main() -> None:
     options = parser.parse_args()
     spec = ModelSpec(options.variant, None, (options.image_size, options.image_size))
     rows: list[Row] = []
-    with RunContext.create(cache_folder()) as context, tempfile.TemporaryDirectory() as scratch:
+    with RunContext.create(cache_folder(), isolation=None) as context, tempfile.TemporaryDirectory() as scratch:
         for name in PRECISIONS if options.precision == "all" else (options.precision,):
             bench = Bench(context, spec, name, Path(scratch))
             alarms = false_alarms(bench)

@@ -1,0 +1,305 @@
+"""The worker of an engine: what crosses, how it ends, what is reported, and that nothing is left."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import onnx.parser
+import psutil
+import pytest
+
+from fixtures.engines import worker_process
+from fixtures.engines.isolated import IsolatedEngine
+from fixtures.engines.messages import receive, send
+from fixtures.engines.registry import open_engine
+from fixtures.engines.worker_process import LATE, OUT_OF_MEMORY, Installation, Isolation
+from fixtures.errors import (
+    CompileError,
+    CrashError,
+    EngineUnavailable,
+    ModelError,
+    NotTriedAgainError,
+    RunError,
+)
+from fixtures.precisions import QUANTIZED_TYPES, QuantizationRule
+from fixtures.records import Costs, EngineOptions, TensorInfo
+from tests.meta import crashing
+
+SHAPE = (2, 3, 8, 8)
+IMAGES = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
+REQUEST = {"shape": SHAPE, "precision": "fp32", "options": EngineOptions()}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model that doubles its input."""
+    path = tmp_path_factory.mktemp("model") / "double.onnx"
+    head = '<ir_version: 8, opset_import: ["" : 13]>'
+    onnx.save(onnx.parser.parse_model(head + "double (float[N,3,8,8] x) => (float[N,3,8,8] y) { y = Add(x, x) }"), path)
+    return path
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """A function that opens ONNX Runtime in a worker, in an environment and with isolation."""
+    engines = []
+
+    def opener(environment=None, **isolation):
+        installation = Installation(sys.executable, environment or {})
+        engines.append(IsolatedEngine("onnxruntime:cpu", None, tmp_path, Isolation(**isolation), installation))
+        return engines[-1]
+
+    yield opener
+    for engine in engines:
+        engine.close()
+
+
+def faulty(opened, folder, *, isolation=None, **faults):
+    """Open an engine that goes wrong."""
+    return opened(crashing.environment(folder, **faults), **(isolation or {}))
+
+
+def through_a_socket(message):
+    """What arrives of a message."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        send(ours, message)
+        return receive(theirs)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        IMAGES,
+        IMAGES[:, :, ::-1, ::2],
+        np.array(3, np.int64),
+        np.zeros((0, 3), np.float16),
+        np.array([True, False]),
+        np.array([1.5, -2], ml_dtypes.bfloat16),
+        np.array([1, 2], ">i4"),
+        np.array([["a", "ü"]], object),
+        np.zeros(1 << 20),
+    ],
+    ids=lambda array: f"{array.dtype}{array.shape}",
+)
+def test_arrays_of_every_kind_arrive(array):
+    """Shape, type and values."""
+    found = through_a_socket({"several": [array, array]})["several"]
+    for one in found:
+        assert one.shape == array.shape
+        assert one.dtype == array.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(one, array)
+
+
+def test_records_arrive_as_they_are():
+    """Tuples, None, numbers that are not finite, names that are no text, and records within records."""
+    message = {
+        "tensors": (TensorInfo("x", "float32", ("N", 3)), Costs(parse_seconds=0.5)),
+        "rule": QuantizationRule(QUANTIZED_TYPES["float8e4m3fn"], inverse=True),
+        "limit": float("inf"),
+        "name": "\udcff\n",
+        "nothing": None,
+    }
+    assert through_a_socket(message) == message
+
+
+def test_proxy_answers_as_the_engine(opened, model, tmp_path):
+    """The same questions, programs, outputs and errors."""
+    proxy, engine = opened(), open_engine("onnxruntime:cpu")
+    for name in ("name", "version", "rounding", "deterministic"):
+        assert getattr(proxy, name) == getattr(engine, name)
+    for precision in ("fp32", "bf16", "int8"):
+        assert proxy.unsupported(precision) == engine.unsupported(precision)
+        assert proxy.quantization_rule(precision) == engine.quantization_rule(precision)
+    assert proxy.identity(EngineOptions()) == engine.identity(EngineOptions())
+    program, expected = (each.prepare(model, **REQUEST) for each in (proxy, engine))
+    for name in ("inputs", "outputs", "quantization", "facts"):
+        assert getattr(program, name) == getattr(expected, name)
+    outputs = program.run({"x": IMAGES})
+    np.testing.assert_array_equal(outputs["y"], 2 * IMAGES)
+    program.run({"x": 0 * IMAGES})
+    np.testing.assert_array_equal(outputs["y"], 2 * IMAGES)  # they belong to the caller
+    assert program.costs.first_run_seconds > 0
+    with pytest.raises(RunError, match="x"):
+        program.run({})
+    with pytest.raises(ModelError, match="no such model file"):
+        proxy.prepare(tmp_path / "none.onnx", **REQUEST)
+    program.close()
+    program.close()
+    with pytest.raises(RunError, match="closed"):
+        program.run({"x": IMAGES})
+
+
+ENDINGS = {
+    "abort at run": ({"at_run": crashing.ABORT}, RunError, "SIGABRT", "run"),
+    "segmentation fault at compile": (
+        {"at_compile": "import ctypes; ctypes.string_at(0)"},
+        CompileError,
+        "SIGSEGV",
+        "compile",
+    ),
+    "exit": ({"at_run": "os._exit(3)"}, RunError, "exit code 3", "run"),
+    "kill": ({"at_run": "os.kill(os.getpid(), signal.SIGKILL)"}, CrashError, OUT_OF_MEMORY, "run"),
+    "late at run": ({"at_run": "time.sleep(99)", "isolation": {"run": 0.2}}, CrashError, f"{LATE} 0.2 s", "run"),
+    "late at compile": (
+        {"at_compile": "time.sleep(99)", "condition": "False", "isolation": {"compile": 5}},
+        CrashError,
+        f"{LATE} 5 s",
+        "compile",
+    ),
+}
+
+
+@pytest.mark.parametrize(("faults", "kind", "ending", "stage"), ENDINGS.values(), ids=ENDINGS)
+def test_every_ending_is_one_error_and_not_tried_again(opened, model, tmp_path, faults, kind, ending, stage):
+    """With the stage; a fresh worker answers other requests."""
+    engine = faulty(opened, tmp_path, **faults)
+    before = engine.worker.pid
+    with pytest.raises((RunError, CompileError, CrashError)) as error:
+        engine.prepare(model, **REQUEST).run({"x": IMAGES})
+    assert type(error.value) is kind
+    assert error.value.crashed
+    assert ending in error.value.what
+    assert f" at {stage}: " in error.value.what
+    assert not psutil.pid_exists(before)
+    with pytest.raises(NotTriedAgainError):
+        engine.prepare(model, **REQUEST)
+    assert engine.unsupported("fp32") is None
+    assert engine.worker.pid != before
+
+
+def test_last_output_is_quoted_and_the_report_shows_the_crash_again(opened, model, tmp_path):
+    """Model, inputs and a script that ends with the same signal."""
+    engine = faulty(opened, tmp_path, at_run=crashing.ABORT, condition="batch == 2")
+    program = engine.prepare(model, **REQUEST)
+    with pytest.raises(RunError) as error:
+        program.run({"x": IMAGES})
+    assert "Assertion `axis < rank` failed." in error.value.what
+    script = Path(error.value.hint.rpartition(" ")[2])
+    done = subprocess.run([sys.executable, script], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGABRT, done.stderr
+    np.testing.assert_array_equal(np.load(script.with_name("data.npz"))["input/x"], IMAGES)
+
+
+def test_crash_on_an_invalid_model_does_not_prove_the_engine_wrong(opened, model, tmp_path):
+    """ONNX's checker decides."""
+    broken = onnx.load(model)
+    broken.graph.node[0].op_type = "NoSuchOperator"
+    onnx.save(broken, tmp_path / "broken.onnx")
+    with pytest.raises(CrashError, match="SIGABRT"):
+        faulty(opened, tmp_path, at_compile="os.abort()").prepare(tmp_path / "broken.onnx", **REQUEST)
+
+
+def test_other_programs_are_made_again_after_a_crash(opened, model, tmp_path):
+    """Whoever holds one need not know."""
+    engine = faulty(opened, tmp_path, at_run=crashing.ABORT, condition="batch == 2")
+    single = engine.prepare(model, **{**REQUEST, "shape": (1, *SHAPE[1:])})
+    single.run({"x": IMAGES[:1]})
+    with pytest.raises(RunError):
+        engine.prepare(model, **REQUEST).run({"x": IMAGES})
+    np.testing.assert_array_equal(single.run({"x": IMAGES[:1]})["y"], 2 * IMAGES[:1])
+
+
+def test_report_that_cannot_be_written_does_not_hide_the_crash(opened, model, tmp_path):
+    """A full disk, for example."""
+    (tmp_path / "failures").touch()
+    with pytest.raises(RunError, match="SIGABRT") as error:
+        faulty(opened, tmp_path, at_run=crashing.ABORT).prepare(model, **REQUEST).run({"x": IMAGES})
+    assert "no bug report" in error.value.hint
+
+
+def test_a_model_that_changed_is_tried_again(opened, model, tmp_path):
+    """Copies of a model have one name after the other."""
+    engine = faulty(opened, tmp_path, at_run=crashing.ABORT, condition="batch == 2")
+    path = tmp_path / "copy.onnx"
+    path.write_bytes(model.read_bytes())
+    for when in (1, 2):
+        os.utime(path, ns=(when, when))
+        with pytest.raises(RunError):
+            engine.prepare(path, **REQUEST).run({"x": IMAGES})
+
+
+def test_output_of_the_engine_is_shown_and_disturbs_nothing(opened, model, tmp_path, capfd):
+    """MIGraphX prints to both streams."""
+    engine = faulty(opened, tmp_path, at_run="os.write(1, b'to one '); os.write(2, b'to two')")
+    np.testing.assert_array_equal(engine.prepare(model, **REQUEST).run({"x": IMAGES})["y"], 2 * IMAGES)
+    assert "to one to two" in capfd.readouterr().err
+
+
+def test_worker_that_cannot_start_makes_the_engine_unavailable(opened, tmp_path):
+    """With the reason."""
+    (tmp_path / "sitecustomize.py").write_text("import os; os._exit(5)")
+    with pytest.raises(EngineUnavailable, match="exit code 5"):
+        opened({"PYTHONPATH": str(tmp_path)})
+
+
+def test_missing_interpreter_makes_the_engine_unavailable(tmp_path):
+    """With the system's reason."""
+    with pytest.raises(EngineUnavailable, match="cannot be started"):
+        IsolatedEngine("onnxruntime:cpu", None, tmp_path, Isolation(), Installation(str(tmp_path / "python")))
+
+
+def test_error_of_the_suite_in_a_worker_keeps_its_traceback(opened):
+    """It is no verdict."""
+    with pytest.raises(RuntimeError, match="no_such_method"):
+        opened()._ask("no_such_method", "fp32")
+
+
+def test_interrupt_ends_the_worker_at_once(opened, model, tmp_path):
+    """Whatever the engine is doing; the next request gets a fresh one."""
+    engine = faulty(opened, tmp_path, at_run="time.sleep(99)", condition="batch == 2")
+    program, pid, begun = engine.prepare(model, **REQUEST), engine.worker.pid, time.monotonic()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            program.run({"x": IMAGES})
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - begun < 2
+    assert not psutil.pid_exists(pid)
+    assert engine.worker.pid != pid
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from fixtures.engines.isolated import IsolatedEngine
+from fixtures.engines.worker_process import Isolation
+engine = IsolatedEngine("onnxruntime:cpu", None, Path(sys.argv[1]), Isolation())
+if sys.argv[2] == "paused":
+    engine.worker.pause()
+print(engine.worker.pid, flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("state", ["idle", "paused"])
+def test_worker_ends_with_a_killed_parent(tmp_path, state):
+    """A killed parent cannot end it."""
+    words = [sys.executable, "-c", PARENT, str(tmp_path), state]
+    parent = subprocess.Popen(words, cwd=worker_process.ROOT, stdout=subprocess.PIPE, text=True)
+    worker = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.communicate()
+    assert not psutil.wait_procs([worker], timeout=5)[1]
+
+
+def test_many_runs_leave_no_descriptor(opened, model):
+    """On either side."""
+    program = opened().prepare(model, **REQUEST)
+    sides = psutil.Process(), psutil.Process(program.pid)
+    before = [side.num_fds() for side in sides]
+    kept = [program.run({"x": IMAGES}) for _ in range(100)]
+    for side, count in zip(sides, before, strict=True):
+        assert side.num_fds() < count + len(kept) // 10  # the last message may still be open

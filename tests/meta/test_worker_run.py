@@ -1,0 +1,168 @@
+"""Whole runs with engines in workers: a crash, a deadline or an interrupt loses nothing."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+
+import psutil
+import pytest
+
+from fixtures.engines.isolated import ENDED_BEFORE
+from fixtures.engines.worker_process import LATE
+from fixtures.plugin.failures import CANNOT_JUDGE
+from tests.meta import crashing
+from tests.meta.conftest import ROOT, SMALL
+
+AGREEMENT = "tests/conformance/test_agreement.py"
+# Tests of a batch of one also run a batch of two.
+TWO_BATCHES = ("--precision", "fp32", "--batch", "1,3", "--explain", "never")
+CASE = "onnxruntime:cpu-test_nfnet@64-fp32-b"
+OBEY = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
+sys.argv[:] = sys.argv[1:]
+(runpy.run_path if sys.argv[0].endswith(".py") else runpy.run_module)(sys.argv[0], run_name="__main__")
+"""
+SLOWEST_END = 10.0  # seconds; below two where nothing else runs, and the engine hangs for 99
+
+
+def test_crash_fails_one_case_and_the_run_goes_on(runner, tmp_path):
+    """The first test of the case fails, its others are not judged, and the other case passes."""
+    env = crashing.environment(tmp_path, at_run=crashing.ABORT, condition="batch == 3")
+    junit = tmp_path / "junit.xml"
+    places = (AGREEMENT, "tests/conformance/test_repeating.py")
+    done = runner.small(*places, *TWO_BATCHES, f"--junit-xml={junit}", env=env, isolated=True)
+    assert done.code == 1, done.text
+    assert len(set(re.findall(rf"^{CASE}3: failed at run: .*SIGABRT.*axis < rank.*$", done.out, re.MULTILINE))) == 1
+    assert re.search(rf"^pass {CASE}1 ", done.out, re.MULTILINE)
+    assert re.search(rf"^FAIL {CASE}3 .* tests failed: 1$", done.out, re.MULTILINE)
+    skipped = [row.get("message") for row in ET.parse(junit).iter("skipped")]  # noqa: S314  our own file
+    assert len(skipped) == 2
+    assert all(ENDED_BEFORE in message for message in skipped)
+
+
+def test_crash_under_xdist_is_the_same(runner, tmp_path):
+    """No process of pytest-xdist ends, and all know what crashed."""
+    env = crashing.environment(tmp_path, at_run="time.sleep(1); os.abort()", condition="batch == 3")
+    places = (AGREEMENT, "tests/conformance/test_repeating.py", "tests/conformance/test_isolation.py")
+    done = runner.small(*places, *TWO_BATCHES, "-n", "2", env=env, isolated=True)
+    assert done.code == 1, done.text
+    assert re.search(rf"^pass {CASE}1 ", done.out, re.MULTILINE)
+    (failed,) = re.findall(rf"^FAIL {CASE}3 .* tests failed: (\d)$", done.out, re.MULTILINE)
+    assert int(failed) <= 2  # both may have begun before one crashed
+    assert ENDED_BEFORE in done.out
+    assert "crashed while running" not in done.out
+
+
+DEVICES = """
+import os
+from pathlib import Path
+from fixtures import hardware
+node = Path({root!r}, hardware.NODES)
+for number in (1, 2):
+    (node / str(number)).mkdir(parents=True, exist_ok=True)
+    (node / str(number) / "properties").write_text("gfx_target_version 90402\\n")
+hardware.visible_gpus.__defaults__ = (Path({root!r}), os.environ)
+hardware.one_gpu.__defaults__ = (Path({root!r}), os.environ)
+"""
+
+
+def test_each_process_of_xdist_has_its_own_gpu(runner, tmp_path):
+    """Two stand-in devices: ``-n auto`` starts two processes, and their workers see one each."""
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    statement = f"open({str(seen)!r} + '/' + os.environ['HIP_VISIBLE_DEVICES'], 'w')"
+    env = crashing.environment(tmp_path, at_compile=statement)
+    plugin = tmp_path / "two_devices.py"
+    plugin.write_text(DEVICES.format(root=str(tmp_path / "root")))
+    env["HIP_VISIBLE_DEVICES"] = "1,0"
+    done = runner.small(AGREEMENT, *TWO_BATCHES, "-n", "auto", env=env, plugin=plugin, isolated=True)
+    assert done.code == 0, done.text
+    assert "2 workers" in done.out
+    assert {path.name for path in seen.iterdir()} == {"0", "1"}
+
+
+def test_late_run_is_an_error_and_not_the_engines_failure(runner, tmp_path):
+    """So is one that the system killed."""
+    env = crashing.environment(tmp_path, at_run="time.sleep(99)", condition="batch == 3")
+    done = runner.small(AGREEMENT, *TWO_BATCHES, "--run-seconds", "1", env=env, isolated=True)
+    assert done.code == 1, done.text
+    assert re.search(rf"^{CASE}3: {CANNOT_JUDGE}: .*{LATE} 1 s", done.out, re.MULTILINE)
+    assert re.search(rf"^pass {CASE}1 ", done.out, re.MULTILINE)
+
+
+def test_crash_of_the_reference_says_nothing_about_the_engine(runner, tmp_path):
+    """The engine that is judged runs in another worker."""
+    env = crashing.environment(tmp_path, at_run="os.abort()", judged="==")
+    done = runner.small(AGREEMENT, *TWO_BATCHES, env=env, isolated=True)
+    assert re.search(rf"^{CASE}1: {CANNOT_JUDGE}: .*the reference: .*SIGABRT", done.out, re.MULTILINE), done.text
+    assert "failed at" not in done.out
+
+
+def test_crash_on_the_command_line_is_one_line(runner, tmp_path):
+    """Exit code 2, and the script that shows it again."""
+    env = crashing.environment(tmp_path, at_compile="import ctypes; ctypes.string_at(0)")
+    done = runner.compare(*SMALL, env=env, isolated=True)
+    assert done.code == 2, done.text
+    assert "at compile: SIGSEGV" in done.err.splitlines()[-1]
+    assert "repro.py" in done.err.splitlines()[-1]
+    assert "Traceback" not in done.text
+
+
+def test_leak_in_the_worker_is_noticed(runner, tmp_path):
+    """The memory is measured where the program runs."""
+    env = crashing.environment(tmp_path, at_run="time.leaked = [getattr(time, 'leaked', None), bytes(2**18)]")
+    place = "tests/conformance/test_coexistence.py"
+    done = runner.small(place, *TWO_BATCHES, "-k", "leak", env=env, isolated=True)
+    assert done.code == 1, done.text
+    assert "memory grew by" in done.out
+
+
+def test_latency_is_sampled_in_the_worker(runner, tmp_path):
+    """Around the engine's own call."""
+    report = tmp_path / "report.json"
+    words = ("tests/performance/test_latency.py", "--precision", "fp32", "--batch", "1", "--speed-seconds", "0.2")
+    done = runner.small(*words, f"--benchmark-json={report}", isolated=True)
+    assert done.code == 0, done.text
+    assert '"warmup_calls"' in report.read_text()
+
+
+def started(runner, words, env):
+    """Start a command in the background."""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    command = [sys.executable, "-c", OBEY, *map(str, words)]
+    return subprocess.Popen(command, cwd=ROOT, env=runner.environment(env), **streams)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("tool", ["pytest", "pytest -n 2", "ort_comparison"])
+def test_signal_ends_everything_and_keeps_the_results(runner, tmp_path, tool, number, code):
+    """Whatever the engine is doing. pytest ends with 2."""
+    mark, junit = tmp_path / "hangs", tmp_path / "junit.xml"
+    hang = f"open({str(mark)!r}, 'w'); time.sleep(99)"
+    if tool != "ort_comparison":
+        env = crashing.environment(tmp_path, at_run=hang, condition="batch == 3")
+        words = (*tool.split(), "-p", "no:cacheprovider", *SMALL, AGREEMENT, *TWO_BATCHES, f"--junit-xml={junit}")
+    else:
+        env = crashing.environment(tmp_path, at_run=hang, condition="self.runs == 3")
+        words = ("ort_comparison.py", *SMALL)
+    process = started(runner, words, env)
+    while not mark.exists():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    begun = time.monotonic()
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    assert time.monotonic() - begun < SLOWEST_END
+    assert process.returncode == (code if tool == "ort_comparison" else 2), out
+    assert workers
+    assert not psutil.wait_procs(workers, timeout=0.1)[1]
+    if tool == "pytest":
+        assert re.search(rf"^pass {CASE}1 ", out, re.MULTILINE), out
+        assert len(list(ET.parse(junit).iter("testcase"))) >= 2  # noqa: S314  our own file
+    if tool == "ort_comparison":
+        assert len(re.findall(r"^ +[01]  ", out, re.MULTILINE)) == 2, out
