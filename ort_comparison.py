@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Compare MIGraphX with ONNX Runtime from a shell; ``--help`` lists the options.
 
+``doctor`` instead of options checks the machine.
+
 Exit code 0: they agree; 1: they differ; 2: not judged, and the last line says what to do; 130: Ctrl-C; 143: SIGTERM.
 """
 
@@ -15,15 +17,20 @@ sys.path.insert(0, str(ROOT))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the comparison; return the exit code."""
+    """Run the comparison, or check the machine if the first word is ``doctor``; return the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
+        if words[:1] == ["doctor"]:
+            from fixtures.cli import doctor
+
+            return doctor.main(words[1:])
         from fixtures.cli import comparison
     except ImportError as error:
         print(f"a package is missing: {error} -> pip install -r {ROOT / 'requirements_nfnet.txt'}", file=sys.stderr)
         return NOT_JUDGED
     except KeyboardInterrupt:  # importing takes longest
         return INTERRUPTED
-    return comparison.main(arguments)
+    return comparison.main(words)
 
 
 if __name__ == "__main__":

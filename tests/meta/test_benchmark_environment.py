@@ -6,7 +6,8 @@ import pytest
 
 from fixtures import hardware
 from fixtures.benchmark import environment
-from fixtures.benchmark.environment import HARDWARE, differences, external_cpu_seconds, machine_facts
+from fixtures.benchmark.environment import HARDWARE, differences, external_cpu_seconds
+from fixtures.machine import machine_facts
 
 NODES = "sys/class/kfd/kfd/topology/nodes"
 CARD = "sys/class/drm/renderD128/device"

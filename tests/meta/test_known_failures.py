@@ -1,15 +1,29 @@
 """Rows of the known failures match the cases that they name, and no row is dead."""
 
+import re
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import pytest
 
 from fixtures.engines.registry import ENGINE_NAMES
+from fixtures.errors import UsageError
 from fixtures.nfnet.variants import BY_NAME as VARIANTS
+from fixtures.plugin.failures import WRITTEN
 from fixtures.precisions import BY_NAME as PRECISIONS
 from fixtures.records import Case, EngineStatus, ModelSpec
-from fixtures.verdict.known_failures import KNOWN_FAILURES, NO_ROW, STAGES, UPDATE_ROW, KnownFailure, find, wrong_stage
+from fixtures.verdict.known_failures import (
+    KNOWN_FAILURES,
+    NO_ROW,
+    STAGES,
+    UPDATE_ROW,
+    KnownFailure,
+    find,
+    read,
+    to_toml,
+    wrong_stage,
+)
+from tests.meta.faulty_comparison import fault
 
 ROW = KnownFailure(
     "migraphx:*", "compile", "no kernel", "issue 1", "dm_nfnet_f?", "fp16", 8, "2.14", "gfx90?", "test_agrees*"
@@ -78,3 +92,54 @@ def test_table_has_no_dead_row_and_each_row_has_a_reason_and_an_issue():
     """A row for a name that no longer exists must be removed."""
     assert [(row, dead_fields(row)) for row in KNOWN_FAILURES if dead_fields(row)] == []
     assert all(row.reason and row.issue for row in KNOWN_FAILURES)
+
+
+def test_rows_survive_a_file(tmp_path):
+    """Also with quotes, line breaks and other scripts."""
+    rows = (ROW, KnownFailure("*", "run", '\x7f "\\ \n é 𝄞', "issue", case="onnxruntime:cpu-[[]x]-fp32-b1"))
+    file = tmp_path / "known.toml"
+    file.write_text(to_toml(rows), encoding="utf-8")
+    assert read(file) == rows
+
+
+GOOD = 'engine = "*"\nstage = "run"\nreason = "r"\nissue = "i"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[known_failure", "cannot be read"),
+        ("\xff", "cannot be read"),
+        ("a = " + 9999 * "[", "cannot be read"),
+        ("x = 1", "other content"),
+        ("known_failure = [1]", "other content"),
+        ("[[known_failure]]\n" + GOOD + "engin = 'x'", "unknown field 'engin' -> choose from engine, stage"),
+        ("[[known_failure]]\n" + GOOD.replace('"i"', '""'), "'issue' is missing"),
+        ("[[known_failure]]\n" + GOOD + "batch = '8'", "'batch' has the wrong type"),
+        ("[[known_failure]]\n" + GOOD.replace('"run"', '"runs"'), "unknown stage 'runs' -> choose from parse"),
+    ],
+)
+def test_wrong_file_is_a_usage_error(tmp_path, text, message):
+    """With the file, the row and what to do."""
+    file = tmp_path / "known.toml"
+    file.write_text(text, encoding="latin-1")
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
+        read(file)
+    assert str(caught.value).startswith(str(file))
+    with pytest.raises(UsageError, match="cannot be read"):
+        read(tmp_path)
+
+
+def test_written_failures_are_expected_strictly(runner, tmp_path):
+    """One parameter of one test fails: the run writes it, expects it in the next run, and fails once it is repaired."""
+    words = ("tests/conformance/test_isolation.py", "--precision", "fp32", "--batch", "2", "--explain", "never")
+    faulty = fault("x = np.isnan(next(iter(feeds.values())))\nif x.any() and not x.all(): results['logits'] += 1")
+    file = tmp_path / "known.toml"
+    first = runner.small(*words, f"--write-known-failures={file}", plugin=faulty)
+    assert (first.code, WRITTEN.format(rows=1, path=file) in first.out) == (1, True), first.text
+    again = runner.small(*words, f"--known-failures={file}", f"--write-known-failures={file}", plugin=faulty)
+    assert (again.code, " 1 xfailed" in again.out) == (0, True), again.text
+    (row,) = read(file)
+    assert (row.test, row.stage) == ("test_extreme_image_leaves_the_others_unchanged-NaN", "accuracy")
+    repaired = runner.small(*words, f"--known-failures={file}")
+    assert (repaired.code, "XPASS(strict)" in repaired.out) == (1, True), repaired.text

@@ -10,7 +10,7 @@ from PIL import Image
 from fixtures.localize import bug_report
 from fixtures.localize.records import BUG_REPORT, HIDDEN, NO_WRONG_BLOCK, NOTHING_COMPARED, WRONG
 from fixtures.plugin.agreement import NOT_EVERY_BLOCK, WRONG_BLOCK
-from fixtures.run.localize import NOT_LOCALIZED
+from fixtures.run.localize import ERROR
 from fixtures.verdict.message import DISAGREES, FIRST_WRONG_BLOCK, REPRODUCE, SAVED
 from tests.meta.conftest import SMALL
 from tests.meta.faulty_comparison import fault
@@ -75,12 +75,14 @@ def test_each_failing_test_has_its_own_files(runner):
 
 
 def test_failed_localisation_does_not_hide_the_failure(runner):
-    """The message has the reason instead of a block."""
+    """The message has the reason instead of a block, and names the file with the traceback."""
     done = runner.small(*FLOAT64, plugin=fault(REFUSED))
     assert done.code == 1
     assert DISAGREES in done.out
     (line,) = values(FIRST_WRONG_BLOCK, done)
-    assert NOT_LOCALIZED.format(reason="no more outputs") in line
+    reason, path = re.search(ERROR.format(reason="(.*)", path=r"(\S+)"), line).groups()
+    assert reason == "RuntimeError: no more outputs"
+    assert "Traceback" in Path(path).read_text()
 
 
 def test_failed_saving_does_not_hide_the_failure(runner, tmp_path):

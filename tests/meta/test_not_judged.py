@@ -5,13 +5,14 @@ import re
 import onnx
 import pytest
 
+from fixtures.plugin.audit import NOT_COMPARED
 from fixtures.plugin.terminal import GPU_HERE
 from tests.meta.faulty_comparison import TOO_WIDE
 from tests.meta.tiny_models import tiny_model
 
 AGREEMENT = "tests/conformance/test_agreement.py"
 NOWHERE = {"NFNET_MIGRAPHX": "/nonexistent"}
-GPU = "from fixtures import hardware\nhardware.amd_gpus = lambda: ['0000:03:00.0']\n"
+GPU = "from fixtures import hardware\nhardware.amd_gpus = lambda *_: ['0000:03:00.0']\n"
 NO_GPU = GPU.replace("['0000:03:00.0']", "[]") + "hardware.gpu_nodes = hardware.amd_gpus\n"
 SMALL = ("--variant", "test_nfnet", "--image-size", "64", "--precision", "fp32", "--batch", "1")
 USAGE, NOTHING = 4, 6
@@ -71,9 +72,10 @@ def test_tolerance_that_is_too_wide_judges_nothing(runner):
 
 
 def test_skipped_case_names_its_reason(runner):
-    """A precision that the engine lacks."""
+    """A precision that the engine lacks. It was named, so the run is no success."""
     done = runner.small(AGREEMENT, "--precision", "bf16,fp32", "--batch", "1")
-    assert done.code == 0, done.text
+    assert done.code == NOTHING, done.text
+    assert f"ERROR: {NOT_COMPARED.format(option='--precision', value='bf16')}\n" in done.out
     assert "onnxruntime:cpu-test_nfnet@64-bf16-b1: ONNX Runtime cannot convert models to bf16" in done.out
 
 

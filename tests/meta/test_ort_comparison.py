@@ -9,7 +9,7 @@ import pytest
 
 from fixtures.cli.comparison import NOT_JUDGED_TEXT
 from fixtures.options import SHELL, options_of
-from fixtures.run.localize import NOT_LOCALIZED
+from fixtures.run.localize import ERROR
 from fixtures.run.quantization import NOT_AS_DERIVED
 from fixtures.verdict import patterns
 from tests.meta.faulty_comparison import OTHER_SCALE, PRINT_THREADS, TOO_WIDE, fault
@@ -204,12 +204,14 @@ def test_interrupt_and_bugs_of_the_suite_are_not_judged(runner, patch, code, mes
     assert ("ValueError: strange" in done.err) == ("ValueError" in patch)
 
 
-def test_failed_localisation_does_not_change_the_exit_code(runner):
-    """The reason is printed, and the exit code is that of the comparison."""
+def test_failed_localisation_is_an_error_with_its_traceback(runner):
+    """The images agree, but what was asked for was not done."""
     refused = fault("if len(results) > 1: raise ValueError('no more outputs')")
     done = runner.compare(*SMALL, "--inputs", "1", "--explain", patch=refused)
-    assert done.code == AGREE, done.text
-    assert NOT_LOCALIZED.format(reason="no more outputs") in done.out
+    assert done.code == NOT_JUDGED, done.text
+    reason, path = re.search(ERROR.format(reason="(.*)", path=r"(\S+)"), done.out).groups()
+    assert reason == "ValueError: no more outputs"
+    assert "Traceback" in Path(path).read_text()
 
 
 def test_closed_pipe_causes_no_traceback(runner):

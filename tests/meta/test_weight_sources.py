@@ -71,3 +71,17 @@ def test_a_source_is_decided_once(tmp_path):
     """What the main process of xdist decided is used unchanged."""
     source = WeightSource("pretrained", None, "because")
     assert WeightSources("auto", tmp_path, decided={"dm_nfnet_f0": source}).of("dm_nfnet_f0") is source
+
+
+@pytest.mark.parametrize(("choice", "code"), [("auto", 0), ("pretrained", 4)])
+def test_broken_package_of_the_hub_is_one_line(runner, tmp_path, choice, code):
+    """In the header where its weights are not needed, with a hint where they are."""
+    for name in ("httpx", "httpx2"):
+        (tmp_path / f"{name}.py").write_text("raise AttributeError('damaged')")
+    words = ("--engine", "onnxruntime:cpu", "--variant", "dm_nfnet_f0", "--weights", choice)
+    env = {"PYTHONPATH": str(tmp_path)}
+    done = runner.pytest("tests/conformance/test_engines.py", *words, env=env)
+    assert done.code == code, done.text
+    assert "huggingface_hub cannot be imported: AttributeError: damaged" in done.text
+    assert ("-> pip install" in done.err) == (code == 4)
+    assert "Traceback" not in done.text
