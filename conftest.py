@@ -4,6 +4,7 @@ pytest_plugins = [
     "fixtures.plugin.config",
     "fixtures.plugin.selection",
     "fixtures.plugin.main",
+    "fixtures.plugin.time_estimate",
     "fixtures.plugin.failures",
     "fixtures.plugin.session",
     "fixtures.plugin.agreement",

@@ -66,6 +66,21 @@ def test_all_but_numbers_is_judged_at_every_precision(gpu_engine, runner, model)
 
 
 @pytest.mark.usefixtures("gpu_engine")
+def test_each_program_is_compiled_once(runner, model, tmp_path):
+    """At most 1.5 compilations a case, with a full cache 0.5: of the smallest case of each precision, to compare it."""
+    words = ("tests/conformance", *GPU, f"--model={model}", "--precision", "fp16", "--batch", "1,16")
+    counts = []
+    for run in ("empty", "full"):
+        log = tmp_path / run  # of the emulated MIOpen: a line for each convolution, and the model has one
+        done = runner.pytest(*words, f"--cache-dir={tmp_path}", env={"EMULATED_GPU_LOG": str(log)})
+        assert done.code == 0, done.text
+        counts.append(len(log.read_text().splitlines()))
+        assert f", {counts[-1]} compiled\n" in done.out
+        assert f"\ncompilations: {counts[-1]}, " in done.out
+    assert counts == [3, 1]  # of two cases
+
+
+@pytest.mark.usefixtures("gpu_engine")
 def test_comparison_is_not_judged(runner, model):
     """It says why. Localisation runs, but finds no fault."""
     done = runner.compare(*GPU[:2], f"--model={model}", "--inputs", "2", "--explain")
