@@ -34,6 +34,7 @@ def noise_floor(context, row, spec=SPEC, count=1):
         ("fp16", Rounding.TRUNCATED, 20, 60),
         ("bf16", Rounding.TRUNCATED, 20, 60),
         ("fp16", Rounding.GPU, 4, 14),
+        ("fp16", Rounding.GPU_FILE_CONSTANTS, 1, 4),
         ("fp16", Rounding.GPU_HALF_SUMS, 4, 14),
         ("bf16", Rounding.GPU, 4, 14),
     ],

@@ -15,6 +15,7 @@ from tests.meta.tiny_models import saved
 TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 LENGTHS = (1, 2, 5, 7, 10, 13, 18, 20, 24, 26, 32, 52, 95)  # of images of 32 to 416 pixels at strides 4 to 32
 WAVE = 64
+GPU = (Rounding.GPU, Rounding.GPU_FILE_CONSTANTS, Rounding.GPU_HALF_SUMS)
 KINDS = {"positive": lambda x: np.maximum(x, 0), "centred": lambda x: x}
 
 
@@ -91,7 +92,7 @@ def test_average_of_many_values_is_summed_in_float32(pooling):
 def test_fast_math_is_tanh_gelu_at_fp16_on_the_gpu_target_only(rounding, name):
     """So the noise floor elsewhere is the one without it."""
     slow, fast = (arithmetic(name, rounding, fast_math=given) for given in (False, True))
-    differs = name == "fp16" and rounding in {Rounding.GPU, Rounding.GPU_HALF_SUMS}
+    differs = name == "fp16" and rounding in GPU
     assert (slow != fast, fast.gelu) == (differs, "tanh" if differs else "erf")
 
 
@@ -120,7 +121,7 @@ def test_gelu_is_the_steps_of_the_kernel(gelu, fast_math):
     assert np.abs(got - ARITHMETIC_OPERATORS["Gelu"](EXACT, x.astype(np.float64))).max() < 0.02
 
 
-@pytest.mark.parametrize("rounding", [Rounding.GPU, Rounding.GPU_HALF_SUMS])
+@pytest.mark.parametrize("rounding", GPU)
 def test_half_sums_are_those_of_rocblas_without_its_flag(rounding):
     """Term after term, each fused multiply-add rounded; at fp16 only."""
     left, right = (np.random.default_rng(4).standard_normal(shape).astype(np.float16) for shape in ((3, 700), (700, 5)))
