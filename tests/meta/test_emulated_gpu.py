@@ -36,17 +36,20 @@ def gpu_engine(pytestconfig):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A convolution, an activation, an average and a product."""
+    """A mirrored image, a convolution, an activation, an average and a product."""
     random = np.random.default_rng(0)
     shapes = {"w": (8, 3, 3, 3), "v": (8, 10)}
+    mirror = {"start": [-1], "end": [-99], "axis": [3]}  # and its step is the start
     nodes = [
-        ("Conv", "xw", "a", {"pads": [1] * 4}),
+        ("Slice", ["x", "start", "end", "axis", "start"], ["m"], {}),
+        ("Conv", "mw", "a", {"pads": [1] * 4}),
         ("Relu", "a", "b", {}),
         ("GlobalAveragePool", "b", "c", {}),
         ("Flatten", "c", "d", {}),
         ("MatMul", "dv", "y", {}),
     ]
     weights = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    weights |= {name: np.array(value) for name, value in mirror.items()}
     path = tmp_path_factory.mktemp("tiny") / "tiny.onnx"
     return saved(path, *nodes, shape=["n", *SHAPE[1:]], weights=weights)
 
