@@ -63,5 +63,14 @@ def test_crash_is_one_failed_case(ref_engine, runner, tmp_path, operator, inputs
     assert CANNOT_JUDGE not in done.out
     assert re.search(r"^pass onnxruntime:cpu-crash-fp32-b1 ", done.out, re.MULTILINE) or operator == "ScatterND"
     assert re.search(r"^FAIL migraphx:ref-crash-fp32-b1 .* 0 comparisons, tests failed: 1$", done.out, re.MULTILINE)
+    crashes_again(failure)
+    if stage == "run":  # the program is in the cache now
+        loaded = runner.pytest(place, *ENGINES, f"--model={tmp_path / 'crash.onnx'}", isolated=True)
+        (failure,) = set(re.findall(r"migraphx:ref-crash-fp32-b1: failed at run: .*-loaded-.*", loaded.out))
+        crashes_again(failure)
+
+
+def crashes_again(failure):
+    """Run the script that a failure names."""
     again = subprocess.run([sys.executable, failure.rpartition("python ")[2]], check=False, capture_output=True)
     assert again.returncode in {-signal.SIGABRT, -signal.SIGSEGV}, again.stderr

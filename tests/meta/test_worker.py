@@ -239,6 +239,16 @@ def test_worker_that_cannot_start_makes_the_engine_unavailable(opened, tmp_path)
         opened({"PYTHONPATH": str(tmp_path)})
 
 
+def test_engine_that_cannot_be_opened_again_is_an_error(opened, model, tmp_path):
+    """It is not missing, and must not be skipped."""
+    engine = faulty(opened, tmp_path, at_run=crashing.ABORT)
+    with pytest.raises(RunError):
+        engine.prepare(model, **REQUEST).run({"x": IMAGES})
+    (tmp_path / "sitecustomize.py").write_text("import os; os._exit(5)")
+    with pytest.raises(CrashError, match="exit code 5"):
+        engine.unsupported("fp32")
+
+
 def test_missing_interpreter_makes_the_engine_unavailable(tmp_path):
     """With the system's reason."""
     with pytest.raises(EngineUnavailable, match="cannot be started"):
