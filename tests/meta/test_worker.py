@@ -16,7 +16,7 @@ import pytest
 
 from fixtures.engines import worker_process
 from fixtures.engines.isolated import IsolatedEngine
-from fixtures.engines.messages import receive, send
+from fixtures.engines.messages import Channel
 from fixtures.engines.registry import open_engine
 from fixtures.engines.worker_process import LATE, OUT_OF_MEMORY, Installation, Isolation
 from fixtures.errors import (
@@ -65,12 +65,20 @@ def faulty(opened, folder, *, isolation=None, **faults):
     return opened(crashing.environment(folder, **faults), **(isolation or {}))
 
 
-def through_a_socket(message):
-    """What arrives of a message."""
+@pytest.fixture
+def through_a_channel():
+    """A function from a message to what arrives of it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        send(ours, message)
-        return receive(theirs)
+    files = os.memfd_create("one"), os.memfd_create("other")
+    sender, receiver = Channel(ours, *files), Channel(theirs, *map(os.dup, files[::-1]))
+
+    def pass_on(message):
+        sender.send(message)
+        return receiver.receive()
+
+    yield pass_on
+    sender.close()
+    receiver.close()
 
 
 @pytest.mark.parametrize(
@@ -88,16 +96,16 @@ def through_a_socket(message):
     ],
     ids=lambda array: f"{array.dtype}{array.shape}",
 )
-def test_arrays_of_every_kind_arrive(array):
+def test_arrays_of_every_kind_arrive(through_a_channel, array):
     """Shape, type and values."""
-    found = through_a_socket({"several": [array, array]})["several"]
+    found = through_a_channel({"several": [array, array]})["several"]
     for one in found:
         assert one.shape == array.shape
         assert one.dtype == array.dtype.newbyteorder("=")
         np.testing.assert_array_equal(one, array)
 
 
-def test_records_arrive_as_they_are():
+def test_records_arrive_as_they_are(through_a_channel):
     """Tuples, None, numbers that are not finite, names that are no text, and records within records."""
     message = {
         "tensors": (TensorInfo("x", "float32", ("N", 3)), Costs(parse_seconds=0.5)),
@@ -106,7 +114,16 @@ def test_records_arrive_as_they_are():
         "name": "\udcff\n",
         "nothing": None,
     }
-    assert through_a_socket(message) == message
+    assert through_a_channel(message) == message
+
+
+def test_messages_of_any_size_arrive_one_after_the_other(through_a_channel):
+    """Text that is too long for a packet, arrays that are larger than before, and again small ones."""
+    for size in (3, 10**5, 10, 10**7, 2, 2 * 10**7, 5):
+        message = through_a_channel({"text": size * "ü", "array": np.arange(size)})
+        assert message["text"] == size * "ü"
+        np.testing.assert_array_equal(message["array"], np.arange(size))
+        assert through_a_channel({"text": size * "ü"}) == {"text": size * "ü"}
 
 
 def test_proxy_answers_as_the_engine(opened, model, tmp_path):
