@@ -162,6 +162,7 @@ ENDINGS = {
         "compile",
     ),
     "exit": ({"at_run": "os._exit(3)"}, RunError, "exit code 3", "run"),
+    "exit of Python": ({"at_run": "os._exit(1)"}, CrashError, "exit code 1", "run"),
     "kill": ({"at_run": "os.kill(os.getpid(), signal.SIGKILL)"}, CrashError, OUT_OF_MEMORY, "run"),
     "late at run": ({"at_run": "time.sleep(99)", "isolation": {"run": 0.2}}, CrashError, f"{LATE} 0.2 s", "run"),
     "late at compile": (
@@ -189,6 +190,14 @@ def test_every_ending_is_one_error_and_not_tried_again(opened, model, tmp_path, 
         engine.prepare(model, **REQUEST)
     assert engine.unsupported("fp32") is None
     assert engine.worker.pid != before
+
+
+def test_process_that_neither_answers_nor_ends_is_killed(opened, model, tmp_path, monkeypatch):
+    """It is not waited for."""
+    monkeypatch.setattr(worker_process, "ENDING_SECONDS", 0.2)
+    engine = faulty(opened, tmp_path, at_run="os.close(int(sys.argv[1])); time.sleep(99)")
+    with pytest.raises(CrashError, match=worker_process.STUCK):
+        engine.prepare(model, **REQUEST).run({"x": IMAGES})
 
 
 def test_last_output_is_quoted_and_the_report_shows_the_crash_again(opened, model, tmp_path):
