@@ -53,8 +53,8 @@ def test_flat_images_match_the_float64_reference(case, tolerances, run, images, 
 @pytest.mark.smallest_batch
 def test_image_of_nan_gives_nan(case, tolerances, run, images, assert_agrees):
     """An engine that hides a NaN reports a class for an image that has none."""
-    if tolerances.of_case(case).quantizes:
-        pytest.skip("integers have no NaN: this model quantises")
     images[...] = np.nan
     expected = tolerances.of_case(case).outputs(images)
+    if not any(np.isnan(array).any() for array in expected.values()):
+        pytest.skip("the answer to NaN is not NaN: the network has integers, or an operator that drops it")
     assert_agrees(run(images), expected, reference="the float64 reference", images=images)

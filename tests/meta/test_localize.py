@@ -33,11 +33,14 @@ class Program:
     def run(self, feeds):
         return [np.load("data.npz")["expected"]]
 
-def parse_onnx(path):
+def parse_onnx(path, map_input_dims):
     return Program()
 
 def quantize_fp16(program):
     print("quantized")
+
+def quantize_int8(program, target, calibration):
+    print("calibrated on", len(calibration))
 
 get_target, argument = str, np.asarray
 """
@@ -202,28 +205,36 @@ def test_bug_report_reproduces_the_error_with_onnxruntime_alone(planted, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("facts", "calls", "precision"),
+    ("facts", "calls", "code"),
     [
-        ({"precision": "fp16", "engine": "migraphx:gpu"}, ["quantized", "compiled gpu {'fast_math': False}"], "fp16"),
-        ({"precision": "int8", "fast_math": "True"}, ["compiled ref {'fast_math': True}"], "fp32"),
+        ({"precision": "fp16", "engine": "migraphx:gpu"}, ["quantized", "compiled gpu {'fast_math': False}"], 0),
+        ({"precision": "int8", "fast_math": "True"}, ["calibrated on 1", "compiled ref {'fast_math': True}"], 1),
     ],
 )
-def test_bug_report_compiles_with_the_options_of_the_engine(planted, tmp_path, facts, calls, precision):
-    """A stand-in for MIGraphX's module prints its calls; precisions that need calibration run in fp32."""
+def test_bug_report_compiles_with_the_options_of_the_engine(planted, tmp_path, facts, calls, code):
+    """A stand-in for MIGraphX's module prints its calls and is right; the exit code is that of the engine at fault."""
+    facts = FACTS | facts
     _, (_, _, *printed, last) = reported(
-        planted(BIAS_LOST), tmp_path / "report", FACTS | facts, {"migraphx.py": MIGRAPHX}
+        planted(BIAS_LOST), tmp_path / "report", facts, {"migraphx.py": MIGRAPHX}, code
     )
     assert printed == calls
-    assert last.startswith(f"migraphx at {precision} ")
+    assert last.startswith(f"migraphx at {facts['precision']} ")
 
 
-def reported(search, folder, facts, files=None):
+def test_bug_report_shows_nan(planted, tmp_path):
+    """A fault without a number is shown as what it is."""
+    _, lines = reported(planted(edit(BIAS, scale_largest(np.nan))), tmp_path / "report", FACTS)
+    assert all("NaN or Inf differ at" in line for line in lines[:2])
+
+
+def reported(search, folder, facts, files=None, code=1):
     """Write a bug report; return what was found, and the lines that its script prints beside ``files``."""
     found = search.localize()
     write_bug_report(folder, found, search, facts)
     for name, text in (files or {}).items():
         (folder / name).write_text(text)
-    done = subprocess.run([sys.executable, SCRIPT], cwd=folder, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, SCRIPT], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
     return found, done.stdout.splitlines()
 
 

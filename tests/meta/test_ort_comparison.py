@@ -165,12 +165,14 @@ def test_usage_errors_are_one_line(runner, words, message):
     assert "Traceback" not in done.text
 
 
-def test_no_weights_are_searched_if_the_engine_is_missing(runner):
-    """They may be a gigabyte."""
-    done = runner.compare(env={"NFNET_MIGRAPHX": "/nonexistent"})
+def test_without_migraphx_the_engines_that_are_there_are_judged(runner):
+    """And the rest is not: the comparison that the command is named for was not made."""
+    words = ("--variant", "test_nfnet", "--image-size", "64", "--inputs", "1")
+    done = runner.compare(*words, env={"NFNET_MIGRAPHX": "/nonexistent"})
     assert done.code == NOT_JUDGED
-    assert "or judge ONNX Runtime alone: --engine onnxruntime:cpu" in done.err
-    assert done.out == ""
+    agree, missing = done.out.splitlines()[-2:]
+    assert agree == "AGREE: onnxruntime:cpu and ONNX Runtime on 1 images at fp32"
+    assert missing.startswith("NOT JUDGED migraphx:gpu: ")
 
 
 def test_missing_package_is_named(runner):
