@@ -64,14 +64,22 @@ def test_each_failing_test_has_its_own_files(runner):
     place = ("tests/conformance/test_isolation.py", *FP32, "-k", "flat and (saturated or stripes)")
     done = runner.small(*place, plugin=fault(SCALED))
     assert done.code == 1
+    folder = runner.cache / "failures"
     for kind in ("saturated", "stripes"):
         test = f"test_flat_images_match_the_float64_reference_onnxruntime_cpu-test_nfnet@64-fp32-b1-{kind}"
         name = f"tests_conformance_test_isolation.py_{test}"
-        assert {Path(path).name for path in values(SAVED, done) if kind in path} == {f"{name}.npz"}
-        (folder,) = (Path(path) for path in values(BUG_REPORT, done) if kind in path)
-        assert folder.name == f"{name}-block"
-        assert {path.name for path in folder.iterdir()} == REPORT
-    assert not list(folder.parent.glob("*.tmp"))
+        assert (folder / f"{name}.npz").is_file()
+        assert {path.name for path in (folder / f"{name}-block").iterdir()} == REPORT
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_one_cause_is_shown_once(runner):
+    """Other tests of the case that fail by it have a line, which names the first; with ``$CI`` nothing is repeated."""
+    place = ("tests/conformance/test_isolation.py", *FP32, "-k", "flat and (saturated or stripes)")
+    done = runner.small(*place, plugin=fault(SCALED), env={"CI": "1"})
+    assert done.code == 1
+    assert done.out.count("worst values:") == len(values(REPRODUCE, done)) == 1
+    assert len(re.findall("same cause as tests/conformance/test_isolation.py::.*saturated", done.out)) == 2
 
 
 def test_failed_localisation_does_not_hide_the_failure(runner):
