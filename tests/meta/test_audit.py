@@ -1,6 +1,7 @@
 """The end of a run: what is lost, skipped or wrongly reported at any layer is found, and the exit code says so."""
 
 import re
+from importlib import util
 
 import pytest
 
@@ -89,6 +90,17 @@ def test_audit_finds(runner, tmp_path, name):
     done = runner.small(*words, plugin=plugin)
     assert done.code == (1 if "4 failed" in done.out else NOTHING_COMPARED), done.text
     assert re.search(rf"^ERROR: {finding}", done.out, re.MULTILINE), done.text
+
+
+@pytest.mark.skipif(util.find_spec("xdist") is None, reason="pytest-xdist is not installed")
+def test_killed_process_of_xdist_is_found(runner, tmp_path):
+    """Its test has no properties, so the summary does not know its case; JUnit counts it as well."""
+    kill = "import os\ndef pytest_runtest_call(item):\n    if 'float64' in item.nodeid: os.kill(os.getpid(), 9)"
+    words = (AGREEMENT, *FP32, "-n", "1", f"--junit-xml={tmp_path / 'junit.xml'}")
+    done = runner.small(*words, plugin=kill)
+    assert done.code == 1, done.text
+    (finding,) = re.findall(r"^ERROR: (.*)$", done.out, re.MULTILINE)
+    assert re.fullmatch(FLOAT64 + audit.ENDED, finding)
 
 
 def test_each_case_has_one_outcome(runner):

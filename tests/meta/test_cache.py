@@ -1,7 +1,9 @@
 """The cache folder: which one, its errors, locks, atomic writes, keys, memoized results and eviction."""
 
+import multiprocessing
 import os
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -319,3 +321,33 @@ def test_eviction_removes_files_and_folders_but_no_locks(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
     evict(tmp_path, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["a.lock"]
+
+
+# ---- many processes
+
+
+def use(folder, source):
+    """Read, compute and evict results as a version of the suite does; fail if one is another's."""
+    for _ in range(4):
+        for number in range(12):
+            with lock(folder / str(number)):
+                found = memoize(
+                    folder, (source, number), lambda number=number: {"a": np.full(2000, f"{source}{number}")}
+                )
+            assert set(found["a"]) == {f"{source}{number}"}
+        evict(folder, 50_000)
+
+
+def test_eight_processes_of_two_versions_share_a_cache(tmp_path):
+    """Two more are killed: no result is wrong, no lock stays held, and nobody waits for the dead."""
+    forks = multiprocessing.get_context("fork")
+    processes = [forks.Process(target=use, args=(tmp_path, f"version{number % 2}-")) for number in range(10)]
+    for process in processes:
+        process.start()
+    time.sleep(0.1)
+    for process in processes[:2]:
+        process.kill()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes[2:]] == [0] * 8
+    use(tmp_path, "version0-")

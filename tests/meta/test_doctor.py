@@ -94,6 +94,7 @@ def packages(tmp_path, monkeypatch):
         for name, version in versions.items():
             folder = tmp_path / "site" / f"{name.replace('-', '_')}-{version}.dist-info"
             folder.mkdir(parents=True)
+            (folder / "top_level.txt").write_text("broken_package\n")
             (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         (tmp_path / "site").mkdir(exist_ok=True)
         (tmp_path / "site" / "broken_package.py").write_text(text)
