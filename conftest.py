@@ -13,4 +13,5 @@ pytest_plugins = [
     "fixtures.plugin.benchmark_baseline",
     "fixtures.plugin.ab_comparison",
     "fixtures.plugin.latency_table",
+    "fixtures.plugin.results_file",
 ]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare MIGraphX with ONNX Runtime from a shell; ``--help`` lists the options.
 
-``doctor`` instead of options checks the machine.
+``doctor`` instead of options checks the machine; ``report`` shows saved results.
 
 Exit code 0: they agree; 1: they differ; 2: not judged, and the last line says what to do; 130: Ctrl-C; 143: SIGTERM.
 """
@@ -17,13 +17,17 @@ sys.path.insert(0, str(ROOT))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the comparison, or check the machine if the first word is ``doctor``; return the exit code."""
+    """Run the comparison, or what the first word names; return the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
         if words[:1] == ["doctor"]:
             from fixtures.cli import doctor
 
             return doctor.main(words[1:])
+        if words[:1] == ["report"]:
+            from fixtures.cli import report
+
+            return report.main(words[1:])
         from fixtures.cli import comparison
     except ImportError as error:
         print(f"a package is missing: {error} -> pip install -r {ROOT / 'requirements_nfnet.txt'}", file=sys.stderr)

@@ -70,7 +70,9 @@ class Runner:
     def environment(self, more=None):
         """Return the environment of a command."""
         inherited = {
-            key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "NFNET", "PYTHONDONT"))
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("PYTEST", "NFNET", "PYTHONDONT", "GITHUB_"))
         }
         own = {"NFNET_CACHE_DIR": self.cache, "TMPDIR": self.cache}
         own |= {"HF_HUB_OFFLINE": 1, "HF_HUB_CACHE": self.cache / "hub", "PYTHONPYCACHEPREFIX": self.cache / "bytecode"}

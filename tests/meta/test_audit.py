@@ -61,7 +61,7 @@ FINDINGS = {  # fault -> plugin, what is found
         "def pytest_collection_finish():\n"
         "    from fixtures.plugin import agreement\n"
         "    record = agreement.ComparisonRecord\n"
-        "    agreement.ComparisonRecord = lambda *words: record(*words[:-1], passed=True)\n"
+        "    agreement.ComparisonRecord = lambda *words, **more: record(*words[:-1], passed=True, **more)\n"
         + WRONG
         + REPORTED_AS_PASSED,
         FLOAT64 + audit.OUT_OF_TOLERANCE,

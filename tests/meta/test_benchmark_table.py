@@ -7,12 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from fixtures.plugin.latency_table import NO_PLOT, TITLE, Point, by_series, plot, points, table
+from fixtures.plugin.latency_table import NO_PLOT, TITLE, points
+from fixtures.report.latency import by_series, plot, table
+from fixtures.report.records import Latency
 
 POINTS = [
-    Point("ort fp32", 8, 0.010, 0.011, 0.012, 0.05, 790.0, 1.5),
-    Point("ort fp32", 1, 0.002, 0.003, 0.004, 0.1, 450.0, None, ("drift of +9.0%",)),
-    Point("migraphx fp16", 1, 0.001, 0.001, 0.001, 0.0, 990.0),
+    Latency("ort fp32", 8, 0.010, 0.011, 0.012, 0.05, 790.0, 1.5),
+    Latency("ort fp32", 1, 0.002, 0.003, 0.004, 0.1, 450.0, None, ("drift of +9.0%",)),
+    Latency("migraphx fp16", 1, 0.001, 0.001, 0.001, 0.0, 990.0),
 ]
 WORDS = ("tests/performance/test_latency.py", "--precision", "fp32", "--speed-seconds", "0.2")
 ROW = re.compile(r"^ +(\d+)(?: +[\d.]+){3} +[\d.]+%(?: +[\d.]+){2}(  best)?$", re.MULTILINE)
@@ -35,7 +37,7 @@ def test_table_fits_80_columns():
     """With the longest name of a series, and runs of minutes."""
     name = "onnxruntime:migraphx-eca_nfnet_l3@1024x1024+opset20+pretrained-bf16-fast_math"
     warning = ("drift of +133.0% from the first to the last third",)
-    slow = [Point(name, batch, 100.0, 200.0, 300.0, 2.5, 0.1, 999.0, warning) for batch in (512, 1024)]
+    slow = [Latency(name, batch, 100.0, 200.0, 300.0, 2.5, 0.1, 999.0, warning) for batch in (512, 1024)]
     assert max(map(len, table(slow))) <= 80
 
 
@@ -45,16 +47,12 @@ def axis_labels(axes):
     return [text.get_text() for text in axes.get_yticklabels(which="both") if low <= text.get_position()[1] <= high]
 
 
-def test_axes_have_plain_numbers(tmp_path, monkeypatch):
+def test_axes_have_plain_numbers():
     """Over decades, and within one."""
-    figure = pytest.importorskip("matplotlib.figure")
-    drawn = []
-    monkeypatch.setattr(figure.Figure, "savefig", lambda self, _: drawn.append(self))
-    wide = [Point("a", batch, batch / 7e4, 0.1, 0.1, 0.0, batch * 9.0) for batch in (1, 8, 64, 4096)]
-    narrow = [Point("a", batch, 0.003 + batch / 9000, 0.1, 0.1, 0.0, 250.0 + batch) for batch in (1, 2)]
+    wide = [Latency("a", batch, batch / 7e4, 0.1, 0.1, 0.0, batch * 9.0) for batch in (1, 8, 64, 4096)]
+    narrow = [Latency("a", batch, 0.003 + batch / 9000, 0.1, 0.1, 0.0, 250.0 + batch) for batch in (1, 2)]
     for rows in (wide, narrow):
-        plot(rows, tmp_path / "sweep.svg")
-        for axes in drawn.pop().axes:
+        for axes in plot(rows).axes:
             labels = axis_labels(axes)
             assert len(labels) >= 1
             assert all(re.fullmatch(r"\d+(\.\d+)?", label) for label in labels)
@@ -64,12 +62,13 @@ def test_plot_has_room_for_many_series(tmp_path):
     """Whatever characters the name of a file has."""
     pytest.importorskip("matplotlib")
     many = [
-        Point(rf"onnxruntime:cpu-a${index}\foo$b-fp32", batch, 0.1, 0.1, 0.1, 0.0, 10.0)
+        Latency(rf"onnxruntime:cpu-a${index}\foo$b-fp32", batch, 0.1, 0.1, 0.1, 0.0, 10.0)
         for index in range(60)
         for batch in (1, 8)
     ]
-    plot(many, tmp_path / "new" / "sweep.svg")
-    height = ET.parse(tmp_path / "new" / "sweep.svg").getroot().get("height")  # noqa: S314  our own file
+    figure = plot(many)
+    figure.savefig(tmp_path / "sweep.svg")
+    height = ET.parse(tmp_path / "sweep.svg").getroot().get("height")  # noqa: S314  our own file
     assert 600 < float(height.removesuffix("pt")) < 1000
     assert list(by_series(POINTS)) == ["migraphx fp16", "ort fp32"]
 

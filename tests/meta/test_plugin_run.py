@@ -10,6 +10,7 @@ import pytest
 from fixtures.options import PYTEST, options_of
 from fixtures.plugin.results import ComparisonRecord as Comparison
 from fixtures.plugin.results import worst_of_cases
+from fixtures.report.results_file import read_results
 from fixtures.verdict.attribution import ENGINE
 from fixtures.verdict.message import DISAGREES, FAULTY_SIDE, REPRODUCE, message_line
 from fixtures.verdict.patterns import PERMUTED
@@ -182,10 +183,14 @@ def test_known_failures_are_strict(runner, faulty, stage, test, code, words):
     assert words in done.out
 
 
-def test_xdist_workers_count_together(runner):
-    """Summary and exit code include the comparisons of every worker."""
-    done = runner.small(CONFORMANCE, "--precision", "fp32", "--batch", "1,2", "-n", "2")
+def test_xdist_workers_count_together(runner, tmp_path):
+    """Summary, exit code and file of results include the comparisons of every worker."""
+    results = tmp_path / "results.json"
+    done = runner.small(CONFORMANCE, "--precision", "fp32", "--batch", "1,2", "-n", "2", f"--results={results}")
     assert done.code == 0, done.text
+    run = read_results(results)
+    assert {row.case for row in run.comparisons} == {case.id for case in run.cases}
+    assert len(run.items) == int(re.findall(r"(\d+) passed", done.out)[-1])
     assert len(re.findall(r"^pass ", done.out, re.MULTILINE)) == 2
 
 

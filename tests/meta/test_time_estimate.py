@@ -82,9 +82,9 @@ def test_damaged_file_is_no_file(table, content):
 
 def report(test, case, seconds, properties=(), outcome="passed", when="teardown"):
     """A report of pytest."""
-    own = [(TIMED_CASE, case.id), *properties]
+    more = {"user_properties": [(TIMED_CASE, case.id)], "records": list(properties)}
     place = f"x.py::{test}[{case.id}]"
-    return pytest.TestReport(place, ("", 0, ""), {}, outcome, None, when, [], seconds, user_properties=own)
+    return pytest.TestReport(place, ("", 0, ""), {}, outcome, None, when, [], seconds, **more)
 
 
 def test_times_of_a_run_are_kept_without_compilations(table):

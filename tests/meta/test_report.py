@@ -1,0 +1,336 @@
+"""Reports are pure functions of saved results: sections, Markdown, page, comparison, another factor."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from fixtures.errors import printable
+from fixtures.localize.records import Localization, SubgraphScore, TensorScore
+from fixtures.records import EngineStatus
+from fixtures.report import compare, summary
+from fixtures.report.figures import INK, charts
+from fixtures.report.page import html
+from fixtures.report.records import (
+    ERRED,
+    FAILED,
+    KNOWN,
+    PASSED,
+    UNJUDGED,
+    VERSION,
+    Accuracy,
+    CaseRecord,
+    ComparisonRecord,
+    ItemRecord,
+    Latency,
+    RunRecord,
+)
+from fixtures.report.rejudge import rejudge, rejudge_run
+from fixtures.report.results_file import write_results
+from fixtures.report.text import markdown, terminal
+from fixtures.verdict.attribution import ENGINE, Attribution
+from fixtures.verdict.metrics import ImageMetrics
+from fixtures.verdict.tolerances import FactorRow, Tolerance
+from fixtures.verdict.verdict import ERROR, NONFINITE, STRUCTURE, Verdict
+
+REPORT = (Path(__file__).parents[2] / "ort_comparison.py", "report")
+MISSING, HOSTILE = "not found", "<script>alert('|`x`')</script> & \x1b[31m"
+OUTCOMES = {1: PASSED, 2: FAILED, 4: UNJUDGED, 8: ERRED, 16: KNOWN}  # by batch, at fp16
+
+
+def verdict(errors, *, factor=4.0, failed_check="", floor=0.01):
+    """A verdict on images with these relative errors."""
+    images = tuple(ImageMetrics(at, error, 0.0, 0.0, 1, 1, 0.5, 10, ()) for at, error in enumerate(errors))
+    tolerance = Tolerance("fp16", "fp16", floor, FactorRow(factor, "test"))
+    return Verdict("case", "fp16", tolerance, failed_check, output="logits", images=images)
+
+
+def item(case, outcome, error=0.02, **more):
+    """The record of one test."""
+    judged = verdict([error / 2, error], failed_check="" if error <= 0.04 else ERROR)
+    numbers = judged.units, judged.allowed_units, judged.passed
+    found = ComparisonRecord(case.engine, case.id, *numbers, reference="ONNX Runtime", verdict=judged)
+    compared = () if outcome in {UNJUDGED, ERRED} else (found,)
+    return ItemRecord(
+        f"test_x.py::test[{case.id}]", outcome, 1.0, case.id, command=f"pytest {case.id}", comparisons=compared, **more
+    )
+
+
+def case_of(precision, batch, engine="migraphx:gpu"):
+    """A case."""
+    return CaseRecord(f"{engine}-net-{precision}-b{batch}", engine, "net", precision, batch, {"fast_math": False})
+
+
+def latency(batch, p50, series="migraphx:gpu-net-fp32"):
+    """A latency with little spread."""
+    return Latency(series, batch, p50, 1.1 * p50, 1.2 * p50, 0.01, batch / p50, nanoseconds=(int(p50 * 1e9),) * 3)
+
+
+@pytest.fixture(scope="module")
+def run():
+    """A run with every outcome, localisation, accuracy, latencies, and an engine that is missing."""
+    cases = {batch: case_of("fp16", batch) for batch in OUTCOMES}
+    fp32 = [case_of("fp32", batch) for batch in (1, 2)]
+    blocks = tuple(SubgraphScore(f"block{at}", "block", (TensorScore("t", None, at, 2.0, at),)) for at in (1, 3))
+    found = Localization(blocks, first_block="block3", report="/cache/failures/block3")
+    wrong = {"message": HOSTILE, "attribution": Attribution(ENGINE, "evidence"), "localization": found}
+    items = [
+        item(cases[1], PASSED, 0.036),
+        item(cases[2], FAILED, 0.08, **wrong),
+        item(cases[4], UNJUDGED, message="operator is not supported"),
+        item(cases[8], ERRED, message="out of memory"),
+        item(cases[16], KNOWN, 0.08, message="issue 7"),
+        *(item(case, PASSED, 0.01) for case in fp32),
+        ItemRecord("test_speed.py::test", PASSED, 2.0, fp32[0].id, latencies=(latency(1, 0.001), latency(2, 0.003))),
+        ItemRecord("test_top1.py::test", PASSED, 2.0, accuracy=Accuracy(fp32[0].id, True, "top-1 90 %", 100, 90, 99)),
+    ]
+    return RunRecord(
+        VERSION,
+        "2026-01-02T03:04:05+00:00",
+        9.0,
+        1,
+        "pytest --engine all",
+        {"gpus": "gfx942 0x74a1, 304 units", "rocm": "7.1.0", "gpu_driver": "6.14"},
+        {"engine": "all"},
+        (
+            EngineStatus("migraphx:gpu", "2.16", not_supported={"fp8": "no fp8 on gfx90a"}),
+            EngineStatus("migraphx:cpu", missing=MISSING, hint="install it"),
+        ),
+        (*cases.values(), *fp32),
+        tuple(items),
+        {},
+        {},
+    )
+
+
+def section(found, title):
+    """The section with a title."""
+    return next(one for one in found if one.title.startswith(title))
+
+
+def test_matrix_has_each_outcome(run):
+    """Precision by batch; a case that does not exist has an empty cell."""
+    found = section(summary.sections(run), summary.MATRIX)
+    assert found.head == ("precision", *(f"batch {batch}" for batch in OUTCOMES))
+    assert found.rows == (
+        ("fp16", "90%", "FAIL 200%", "not judged", "ERROR", "xfail 200%"),
+        ("fp32", "25%", "25%", "", "", ""),
+    )
+
+
+def test_closest_and_slowest_come_first(run):
+    """Only what passed can be close to failing."""
+    found = summary.sections(run)
+    assert section(found, summary.CLOSEST).rows[0][:2] == ("migraphx:gpu-net-fp16-b1", "90%")
+    assert len(section(found, summary.CLOSEST).rows) == 3
+    assert section(found, summary.SLOWEST).rows[0][:2] == ("migraphx:gpu-net-fp32 b2", "3.000")
+
+
+def test_what_was_not_judged_has_its_reason(run):
+    """Engines, precisions and cases."""
+    rows = dict(section(summary.sections(run), summary.NOT_JUDGED).rows)
+    assert MISSING in rows["migraphx:cpu"]
+    assert rows["migraphx:gpu fp8"] == "no fp8 on gfx90a"
+    assert rows["migraphx:gpu-net-fp16-b4"] == "operator is not supported"
+
+
+def test_case_without_a_test_is_not_judged(run):
+    """An interrupted run has such cases."""
+    (one,) = summary.summarise(replace(run, cases=run.cases[:1], items=()))
+    assert (one.outcome, one.reason) == (UNJUDGED, summary.NO_TEST)
+
+
+def test_terminal_shows_no_control_characters(run):
+    """And commands in full."""
+    lines = "\n".join(terminal("title", summary.sections(run)))
+    assert "\x1b" not in lines
+    assert "pytest migraphx:gpu-net-fp16-b2" in lines
+
+
+def test_markdown_has_tables_of_equal_width(run):
+    """Text of others neither ends a cell nor becomes markup."""
+    text = markdown("title", summary.sections(run))
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1, block
+    assert "<script>" not in re.sub(r"`[^`\n]*`", "", text)
+
+
+class Page(HTMLParser):
+    """Elements, visible text, and what would be loaded."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.texts, self.loaded, self.ids, self.links = [], [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        """Note the element."""
+        given = dict(attrs)
+        self.tags.append((tag, given))
+        self.loaded += [value for name, value in attrs if name in {"src", "data"} and value]
+        self.ids += [given["id"]] if "id" in given else []
+        self.links += [given["href"]] if "href" in given else []
+
+    def handle_data(self, data):
+        """Note the text."""
+        self.texts.append(data)
+
+    @property
+    def text(self):
+        """All text with single spaces."""
+        return " ".join(" ".join(self.texts).split())
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    """The page of a run that became slower."""
+    faster = [
+        replace(one, latencies=tuple(replace(row, p50=row.p50 / 2) for row in one.latencies)) for one in run.items
+    ]
+    return Page(html(run, replace(run, items=tuple(faster))))
+
+
+def test_page_answers_what_its_reader_asks(page):
+    """Which case is close to failing, GPU and versions, what became slower, and how to repeat a case."""
+    assert "migraphx:gpu-net-fp16-b1 90%" in page.text
+    assert {"gfx942 0x74a1, 304 units", "7.1.0", "2.16"} <= set(page.texts)
+    assert "worse latency migraphx:gpu-net-fp32 b2 1.500 ms 3.000 ms (+100%)" in page.text
+    assert "pytest migraphx:gpu-net-fp16-b2" in page.texts
+    assert "/cache/failures/block3" in page.texts
+
+
+def test_page_loads_nothing_and_runs_nothing(page):
+    """One file; text of others is text."""
+    assert not page.loaded
+    assert not [tag for tag, _ in page.tags if tag in {"script", "iframe", "object"}]
+    assert printable(HOSTILE) in page.texts
+    assert {link[0] for link in page.links} <= {"#", "d"}  # anchors, and the empty icon
+
+
+def test_page_is_accessible(page):
+    """Language, headers of tables, a text for each chart, anchors that exist, ids that are unique."""
+    tags = page.tags
+    assert dict(tags)["html"]["lang"] == "en"
+    assert all("scope" in given for tag, given in tags if tag == "th")
+    figures = [given for tag, given in tags if tag == "figure"]
+    assert figures
+    assert all(given["role"] == "img" and len(given["aria-label"]) > 20 for given in figures)
+    assert len(page.ids) == len(set(page.ids))
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+
+
+def luminance(colour):
+    """Relative luminance of WCAG 2."""
+    digits = colour.lstrip("#")
+    digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(first, second):
+    """Contrast of two colours by WCAG 2."""
+    high, low = sorted((luminance(first), luminance(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_colours_have_enough_contrast(run):
+    """4.5 for text (WCAG 2, AA), on light and dark pages."""
+    light, dark = (dict(re.findall(r"--([\w-]+): (#\w+)", block)) for block in html(run).split("@media")[:2])
+    for colours in (light, dark):
+        for ground in ("page", "panel"):
+            assert all(contrast(colours[name], colours[ground]) >= 4.5 for name in ("ink", "soft", "link"))
+        assert all(contrast(colours["ink"], colours[f"level{at}"]) >= 4.5 for at in range(4))
+        assert contrast(colours["bad-ink"], colours["bad"]) >= 4.5
+
+
+def test_charts_take_the_colour_of_the_page(run):
+    """One for the images, one for the blocks, one for latencies."""
+    found = charts(run)
+    assert [chart.title.split(":")[0] for chart in found] == [
+        "Error of each image",
+        "Error by block",
+        "Latency and throughput",
+    ]
+    for chart in found:
+        assert "currentColor" in chart.svg
+        assert INK not in chart.svg
+
+
+def test_run_compared_with_itself_has_no_changes(run):
+    """Every value is the same."""
+    assert {change.kind for change in compare.compare_runs(run, run)} == {compare.SAME}
+
+
+def test_changes_are_found(run):
+    """Of outcome, error, latency and accuracy; cases that came and went."""
+    changed = {
+        0: item(run.cases[0], FAILED, 0.05),
+        1: item(run.cases[1], PASSED, 0.01),
+        5: item(run.cases[5], PASSED, 0.03),
+        7: replace(run.items[7], latencies=(latency(1, 0.002), latency(4, 0.004))),
+        8: replace(run.items[8], accuracy=replace(run.items[8].accuracy, top1=80)),
+    }
+    items = tuple(changed.get(at, one) for at, one in enumerate(run.items))
+    new = case_of("bf16", 1)
+    after = replace(run, items=(*items, item(new, PASSED)), cases=(*(c for c in run.cases if c.batch != 16), new))
+    found = {(row.kind, row.what, row.name) for row in compare.compare_runs(run, after) if row.kind != compare.SAME}
+    assert found == {
+        (compare.WORSE, "outcome", "migraphx:gpu-net-fp16-b1"),
+        (compare.BETTER, "outcome", "migraphx:gpu-net-fp16-b2"),
+        (compare.WORSE, "error", "migraphx:gpu-net-fp32-b1"),
+        (compare.WORSE, "latency", "migraphx:gpu-net-fp32 b1"),
+        (compare.GONE, "latency", "migraphx:gpu-net-fp32 b2"),
+        (compare.NEW, "latency", "migraphx:gpu-net-fp32 b4"),
+        (compare.WORSE, "accuracy", "migraphx:gpu-net-fp32-b1"),
+        (compare.GONE, "case", "migraphx:gpu-net-fp16-b16"),
+        (compare.NEW, "case", "migraphx:gpu-net-bf16-b1"),
+    }
+
+
+def test_other_environment_is_named(run):
+    """Latencies of two machines say nothing of the engine."""
+    other = replace(run, environment={**run.environment, "rocm": "6.4.0"})
+    (line,) = section(compare.sections(other, run), compare.OTHER_ENVIRONMENT).rows
+    assert "6.4.0" in line[0]
+    assert "7.1.0" in line[0]
+
+
+@pytest.mark.parametrize(("factor", "failing"), [(4.0, (1,)), (9.0, ()), (1.0, (0, 1))])
+def test_factor_decides_again(factor, failing):
+    """Which images fail follows from the saved errors."""
+    found = rejudge(verdict([0.03, 0.08], failed_check=ERROR), factor)
+    assert found.failing_images == failing
+    assert found.passed == (not failing)
+
+
+@pytest.mark.parametrize("check", [STRUCTURE, NONFINITE])
+def test_no_factor_excuses_structure_and_nan(check):
+    """They have no tolerance."""
+    assert rejudge(verdict([0.0], failed_check=check), 100.0).failed_check == check
+
+
+def test_outcomes_follow_the_factor(run):
+    """A looser factor passes what failed by its error, a stricter one fails what passed; errors stay."""
+    loose, strict = rejudge_run(run, 10.0), rejudge_run(run, 1.0)
+    assert [one.outcome for one in summary.summarise(loose)] == [PASSED, PASSED, UNJUDGED, ERRED, KNOWN, PASSED, PASSED]
+    assert [one.outcome for one in summary.summarise(strict)][:2] == [FAILED, FAILED]
+    assert summary.summarise(rejudge_run(run, 100.0))[0].outcome == UNJUDGED  # any outputs would pass
+
+
+def test_command_writes_and_compares(run, runner, tmp_path):
+    """Exit code 0: nothing became worse; 1: something did; 2: no file of results."""
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    write_results(first, run)
+    write_results(second, replace(run, items=(item(run.cases[0], FAILED, 0.05), *run.items[1:])))
+    places = {name: tmp_path / f"out.{name}" for name in ("markdown", "html")}
+    done = runner.forked(*REPORT, first, *(word for name in places for word in (f"--{name}", places[name])))
+    assert done.code == 0, done.text
+    assert all(str(place) in done.out and place.stat().st_size for place in places.values())
+    assert runner.forked(*REPORT, "compare", first, first).code == 0
+    assert runner.forked(*REPORT, "compare", first, second).code == 1
+    refused = runner.forked(*REPORT, tmp_path / "none.json")
+    assert (refused.code, refused.out) == (2, "")
+    assert "none.json" in refused.err

@@ -1,0 +1,132 @@
+"""``results.json``: complete, valid, and refused where it cannot be understood."""
+
+import json
+import math
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import jsonschema
+import pytest
+
+from fixtures.errors import UsageError
+from fixtures.plugin.results_file import FOLDER, KEPT, NOT_SAVED, prune
+from fixtures.report.records import FAILED, PASSED, VERSION, ComparisonRecord, ItemRecord, RunRecord
+from fixtures.report.results_file import SCHEMA, read_results, schema, write_results
+from fixtures.verdict.attribution import ENGINE
+from tests.meta.faulty_comparison import fault
+
+WORDS = ("tests/conformance/test_agreement.py", "--precision", "fp16", "--batch", "2")
+INTERRUPTED = """
+def pytest_runtest_call(item):
+    if "float64_reference" in item.nodeid: raise KeyboardInterrupt
+"""
+EMPTY = RunRecord(VERSION, "", 0.0, 0, "pytest", {}, {}, (), (), (), {}, {})
+
+
+@pytest.fixture(scope="module")
+def interrupted(runner, tmp_path_factory):
+    """A run whose first test fails, and whose second one is interrupted: plain values, records, JUnit's tests."""
+    folder = tmp_path_factory.mktemp("run")
+    plugin = fault("results['logits'][1] *= 1.5") + INTERRUPTED
+    words = (f"--results={folder / 'r.json'}", f"--junitxml={folder / 'j.xml'}")
+    done = runner.small(*WORDS, *words, plugin=plugin)
+    assert done.code == pytest.ExitCode.INTERRUPTED, done.text
+    plain = json.loads((folder / "r.json").read_text())
+    return plain, read_results(folder / "r.json"), ET.parse(folder / "j.xml").iter("testcase")  # noqa: S314 - our own
+
+
+def test_file_of_a_run_fits_the_schema(interrupted):
+    """The schema in the repository, not one that is made for the test."""
+    jsonschema.validate(interrupted[0], json.loads(SCHEMA.read_bytes()))
+
+
+def test_schema_is_that_of_the_records():
+    """After a change of the records: fixtures/report/README.md says how to write it, and when to raise the version."""
+    assert schema() == SCHEMA.read_bytes()
+
+
+def test_interrupted_run_keeps_what_it_found(interrupted):
+    """Metrics of each image, the faulty side, the first wrong block, and the command of the test."""
+    _, run, _ = interrupted
+    (item,) = run.items
+    (comparison,) = item.comparisons
+    assert (run.exit_code, item.outcome, item.case) == (pytest.ExitCode.INTERRUPTED, FAILED, run.cases[0].id)
+    assert [row.relative_l2 > 0.1 for row in comparison.verdict.images] == [False, True]
+    assert comparison.share > 1
+    assert (comparison.units, comparison.allowed) == (comparison.verdict.units, comparison.verdict.allowed_units)
+    assert item.attribution.faulty_side == ENGINE
+    assert item.localization.blocks
+    assert "test_agreement.py::test_logits_match_onnxruntime" in item.command
+    assert item.command in item.message
+    assert {"cpu", "python", "onnxruntime"} <= set(run.environment)
+    assert run.options["precision"] == "fp16"
+
+
+def test_junit_has_plain_values(interrupted):
+    """Numbers, not Python's text of a record."""
+    first = next(interrupted[2])
+    values = {row.get("name"): row.get("value") for row in first.iter("property")}
+    assert float(values["error_of_worst"]) > float(values["tolerance"]) > 0
+    assert values["unit"] == "u"
+    assert "{" not in "".join(values.values())
+
+
+def test_numbers_that_json_lacks_survive(tmp_path):
+    """NaN, infinities, and bytes of a file name."""
+    numbers = (math.inf, -math.inf, math.nan)
+    item = read_item(tmp_path, tuple(ComparisonRecord("e\udcff", "c", units, 1.0, passed=False) for units in numbers))
+    assert [row.units for row in item.comparisons[:2]] == [math.inf, -math.inf]
+    assert math.isnan(item.comparisons[2].units)
+    assert item.comparisons[0].engine == "e\\udcff"
+
+
+def read_item(folder, comparisons):
+    """Write and read a run of one test."""
+    path = folder / "results.json"
+    write_results(path, replace(EMPTY, items=(ItemRecord("test", PASSED, 1.0, comparisons=comparisons),)))
+    jsonschema.validate(json.loads(path.read_bytes()), json.loads(SCHEMA.read_bytes()))
+    return read_results(path).items[0]
+
+
+def test_unknown_fields_are_ignored(tmp_path):
+    """A later suite may add fields without a new version."""
+    path = tmp_path / "results.json"
+    write_results(path, EMPTY)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "later": 1}))
+    assert read_results(path) == EMPTY
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"version": 1}', f'{{"version": {VERSION + 1}}}', "{}", "\x00", '{"version": 1, "items": 3}'],
+    ids=repr,
+)
+def test_other_files_are_refused(tmp_path, text):
+    """Also those of another version; the message names the file."""
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"other\.json"):
+        read_results(path)
+
+
+def test_missing_file_is_refused(tmp_path):
+    """The message names it."""
+    with pytest.raises(UsageError, match=r"missing\.json"):
+        read_results(tmp_path / "missing.json")
+
+
+def test_last_runs_are_kept(tmp_path):
+    """The names of their folders begin with the time."""
+    for number in range(KEPT + 3):
+        (tmp_path / FOLDER / f"20260101-{number:06}").mkdir(parents=True)
+    prune(tmp_path / FOLDER)
+    assert min(path.name for path in (tmp_path / FOLDER).iterdir()) == "20260101-000003"
+
+
+def test_results_that_cannot_be_saved_fail_the_run(runner, tmp_path):
+    """What was asked for is missing."""
+    (tmp_path / "file").touch()
+    words = ("tests/conformance/test_engines.py", "--precision", "fp16", f"--results={tmp_path / 'file' / 'r.json'}")
+    done = runner.small(*words)
+    assert done.code == pytest.ExitCode.INTERNAL_ERROR
+    assert NOT_SAVED in done.out
