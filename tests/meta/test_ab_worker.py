@@ -17,6 +17,7 @@ from fixtures.plugin.ab_comparison import timed_side
 from fixtures.records import Case, ModelSpec
 from fixtures.run.context import RunContext
 from tests.meta import crashing
+from tests.meta.leftovers import still_running
 
 BUSY = "import threading; threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=True).start()"
 
@@ -93,7 +94,7 @@ def test_what_a_script_has_started_is_paused_and_ended_with_it(side, tmp_path):
         program.pause()
         assert becomes(worker, psutil.STATUS_STOPPED)
         program.time_block(1)
-    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+    assert not still_running([worker])
 
 
 def test_side_that_ended_while_paused_is_an_error(side):

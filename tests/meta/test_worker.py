@@ -30,6 +30,7 @@ from fixtures.errors import (
 from fixtures.precisions import QUANTIZED_TYPES, QuantizationRule
 from fixtures.records import Costs, EngineOptions, TensorInfo
 from tests.meta import crashing
+from tests.meta.leftovers import still_running
 
 SHAPE = (2, 3, 8, 8)
 IMAGES = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
@@ -328,7 +329,7 @@ def test_worker_ends_with_a_killed_parent(tmp_path, state):
     worker = psutil.Process(int(parent.stdout.readline()))
     parent.kill()
     parent.communicate()
-    assert not psutil.wait_procs([worker], timeout=5)[1]
+    assert not still_running([worker])
 
 
 def test_many_runs_leave_no_descriptor(opened, model):
