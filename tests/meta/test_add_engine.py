@@ -22,7 +22,7 @@ def test_documented_steps_add_an_engine(runner, tmp_path):
     """In a copy of the suite: write the engine, add the lines to the registry, run the conformance tests."""
     for name in ("fixtures", "tests"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("conftest.py", "pytest.ini"):
+    for name in ("conftest.py", "pytest.ini", "requirements_nfnet.txt"):
         shutil.copy(ROOT / name, tmp_path)
     engines = tmp_path / "fixtures" / "engines"
     (engines / "example").mkdir()
@@ -31,6 +31,6 @@ def test_documented_steps_add_an_engine(runner, tmp_path):
     add_rows(engines / "registry.py", engines / "README.md")
     case = ("--variant", "test_nfnet", "--image-size", "64", "--precision", "fp32", "--batch", "1")
     tests = ("tests/conformance/test_agreement.py", "tests/conformance/test_saving.py")
-    done = runner.pytest(*tests, "--engine", "example:cpu", *case, cwd=tmp_path)
+    done = runner.pytest(*tests, "--engine", "example:cpu", *case, cwd=tmp_path, isolated=True)
     assert done.code == 0, done.text
     assert "example:cpu-test_nfnet@64-fp32-b1" in done.out
