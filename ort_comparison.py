@@ -9,8 +9,10 @@ Exit code 0: they agree; 1: they differ; 2: not judged, and the last line says w
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
+COMMANDS = ("doctor", "operators", "report")
 ROOT = Path(__file__).resolve().parent
 NOT_JUDGED, INTERRUPTED = 2, 130
 sys.path.insert(0, str(ROOT))
@@ -20,14 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the comparison, or what the first word names; return the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        if words[:1] == ["doctor"]:
-            from fixtures.cli import doctor
-
-            return doctor.main(words[1:])
-        if words[:1] == ["report"]:
-            from fixtures.cli import report
-
-            return report.main(words[1:])
+        if words[:1] and words[0] in COMMANDS:
+            command: int = import_module(f"fixtures.cli.{words[0]}").main(words[1:])
+            return command
         from fixtures.cli import comparison
     except ImportError as error:
         print(f"a package is missing: {error} -> pip install -r {ROOT / 'requirements_nfnet.txt'}", file=sys.stderr)

@@ -212,6 +212,13 @@ def of_bytes():
     return made.add("Cast", ["x"], ["float"], first=True, to=FLOAT).model()
 
 
+def several_inputs():
+    """A temperature, and a row of offsets for each image."""
+    made = Classifier(scores="l")
+    made.inputs |= {"temperature": (FLOAT, []), "offsets": (FLOAT, ["n", CLASSES])}
+    return made.add("Mul", ["l", "temperature"], ["t"]).add("Add", ["t", "offsets"], ["y"]).model()
+
+
 def overflowing(dtype=np.float32):
     """A convolution whose outputs fp16 cannot hold."""
     made = Classifier(dtype=dtype)

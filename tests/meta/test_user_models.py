@@ -1,5 +1,8 @@
 """Classifiers of every shape are judged, or not judged with the reason: the cases of public bug reports."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -9,6 +12,7 @@ from tests.meta import classifiers
 
 ONNXRUNTIME = ("--engine", "onnxruntime:cpu")
 NOTHING_COMPARED = 6
+ROOT = Path(__file__).parents[2]
 AGREE = "AGREE: onnxruntime:cpu and ONNX Runtime on 4 images"
 NO_ROWS, NO_NUMBERS = "no row for each image", "no tensor of numbers"
 JUDGED = {  # model -> the notes before the run
@@ -117,3 +121,30 @@ def test_photographs_need_three_channels_first(runner, file, tmp_path):
         done = runner.compare(f"--model={file(name)}", *ONNXRUNTIME, "--images", str(tmp_path / "black.png"))
         assert done.code == 2, done.text
         assert "three channels" in done.err.splitlines()[-1]
+
+
+def test_operators_are_listed_by_who_computes_them(runner):
+    """Every operator of onnx is in one group."""
+    done = runner.forked(ROOT / "ort_comparison.py", "operators")
+    assert done.code == 0, done.text
+    groups = [set(text.replace(",", " ").split()) for text in re.findall(r"\)\n((?:  .*\n)+)", done.out)]
+    known = {schema.name for schema in onnx.defs.get_all_schemas() if not schema.domain}
+    assert set.union(*groups) == known
+    assert sum(map(len, groups)) == len(known)
+    assert {"Conv", "Loop"} <= groups[0]
+    assert "RandomNormal" in groups[-1]
+
+
+def test_further_inputs_are_fixed(runner, file, tmp_path):
+    """By a number, or by a file with a row for each image; without, the message says how."""
+    model = f"--model={file('several_inputs')}"
+    np.save(tmp_path / "row.npy", np.arange(10.0))
+    refused = runner.compare(model, *ONNXRUNTIME)
+    assert refused.code == 2, refused.text
+    assert "--input NAME=VALUE" in refused.err
+    done = runner.compare(model, *ONNXRUNTIME, "--inputs", "4", f"--input=temperature=2,offsets={tmp_path / 'row.npy'}")
+    assert done.code == 0, done.text
+    assert AGREE in done.out
+    wrong = runner.compare(model, *ONNXRUNTIME, "--input=temperature=2,offsets=many")
+    assert wrong.code == 2, wrong.text
+    assert "shape [1, 10]" in wrong.err.splitlines()[-1]
