@@ -71,6 +71,8 @@ def test_all_but_numbers_is_judged_at_every_precision(gpu_engine, runner, model)
 @pytest.mark.usefixtures("gpu_engine")
 def test_each_program_is_compiled_once(runner, model, tmp_path):
     """At most 1.5 compilations a case, with a full cache 0.5: of the smallest case of each precision, to compare it."""
+    if hardware.gpu_architecture() != "gfx942":
+        pytest.skip("it is the same on every GPU: counted on gfx942")
     words = ("tests/conformance", *GPU, f"--model={model}", "--precision", "fp16", "--batch", "1,16")
     counts = []
     for run in ("empty", "full"):

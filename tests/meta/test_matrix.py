@@ -8,7 +8,7 @@ import pytest
 from fixtures.engines.registry import engine_info
 from fixtures.options import PYTEST, options_of
 from fixtures.plugin import cases
-from fixtures.plugin.cases import make_plan, smallest_cases
+from fixtures.plugin.cases import describe, make_plan, smallest_cases
 from fixtures.records import Case, EngineStatus, ModelSpec
 from fixtures.settings import Settings
 from fixtures.weight_sources import SEEDED
@@ -65,6 +65,18 @@ def test_smallest_case_has_the_fewest_pixels_of_its_precision():
         replace(case, engine="migraphx:ref"),
     )
     assert set(smallest_cases([case, replace(case, batch=2), smaller, fp32, other])) == {smaller, fp32, other}
+
+
+def test_header_lists_models_with_the_same_cases_together():
+    """The others have a line of their own."""
+    specs = [SMALL, LARGE, ModelSpec("dm_nfnet_f0", None, (192, 192))]
+    rows = zip(specs, [("fp32", "fp16"), ("fp32", "fp16"), ("bf16",)], strict=True)
+    planned = [Case("migraphx:gpu", spec, name, batch) for spec, names in rows for name in names for batch in (1, 16)]
+    assert describe(tuple(planned)) == [
+        "digits_nfnet at 32, digits_nfnet at 64 | fp32, fp16 | batch 1, 16",
+        "dm_nfnet_f0 at 192 | bf16 | batch 1, 16",
+    ]
+    assert describe(()) == []
 
 
 def compiled(done):
