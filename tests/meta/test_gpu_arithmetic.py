@@ -1,12 +1,16 @@
 """The arithmetic of GPU kernels: an engine that computes like them is named nowhere, and nothing wider is allowed."""
 
+from dataclasses import replace
+
 import ml_dtypes
 import numpy as np
 import pytest
 from scipy.special import erf
 
 from fixtures.localize.score import score_tensors
+from fixtures.localize.search import Localizer
 from fixtures.precisions import Rounding
+from fixtures.records import ModelSpec
 from fixtures.reference.arithmetic import EXACT, arithmetic
 from fixtures.reference.arithmetic_operators import ARITHMETIC_OPERATORS
 from fixtures.reference.evaluator import GraphEvaluator
@@ -15,6 +19,7 @@ from tests.meta.tiny_models import saved
 TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 LENGTHS = (1, 2, 5, 7, 10, 13, 18, 20, 24, 26, 32, 52, 95)  # of images of 32 to 416 pixels at strides 4 to 32
 WAVE = 64
+DIGITS = ModelSpec("digits_nfnet", None, (32, 32))
 GPU = (Rounding.GPU, Rounding.GPU_FILE_CONSTANTS, Rounding.GPU_HALF_SUMS)
 KINDS = {"positive": lambda x: np.maximum(x, 0), "centred": lambda x: x}
 
@@ -78,6 +83,24 @@ def test_healthy_pooling_is_not_wrong_at_any_image_size(pooling, name, kind):
     """Of 32 to 416 pixels."""
     shares = {length: share_of_limit(pooling, name, kind, length) for length in range(1, 105)}
     assert max(shares.values()) < 0.5, shares
+
+
+@pytest.mark.parametrize(
+    ("name", "rounding"), [("fp16", Rounding.GPU), ("fp16", Rounding.GPU_HALF_SUMS), ("bf16", Rounding.GPU)]
+)
+def test_network_of_such_kernels_is_wrong_nowhere(context, tmp_path, name, rounding):
+    """Every block and node of an engine that computes like them, with fewer threads in an average."""
+    row = arithmetic(name, rounding)
+    file = context.model_store.onnx_file(DIGITS)
+    images = context.model_store.images(DIGITS, 1)
+
+    def run(path, images):
+        return GraphEvaluator(path).evaluate({file.input.name: images}, None, replace(row, lanes=64))
+
+    found = Localizer(run, file.path, GraphEvaluator(file.path), images, row, tmp_path).localize(deep=True)
+    assert (found.first_block, found.clean) == (None, True), found.table()
+    assert max(score.worst.ratio for score in (*found.blocks, *found.nodes)) < 0.8
+    assert found.nodes
 
 
 def test_average_of_many_values_is_summed_in_float32(pooling):
