@@ -144,7 +144,7 @@ def test_case_without_a_test_is_not_judged(run):
 
 def test_terminal_shows_no_control_characters(run):
     """And commands in full."""
-    lines = "\n".join(terminal("title", summary.sections(run)))
+    lines = "\n".join(terminal(summary.sections(run)))
     assert "\x1b" not in lines
     assert "pytest migraphx:gpu-net-fp16-b2" in lines
 

@@ -9,9 +9,10 @@ import jsonschema
 import pytest
 
 from fixtures.errors import UsageError
-from fixtures.plugin.results_file import FOLDER, KEPT, NOT_SAVED, prune
+from fixtures.plugin.results_file import FOLDER, KEPT, NOT_SAVED, SAVED, SUMMARY_OF_JOB, prune
 from fixtures.report.records import FAILED, PASSED, VERSION, ComparisonRecord, ItemRecord, RunRecord
 from fixtures.report.results_file import SCHEMA, read_results, schema, write_results
+from fixtures.report.summary import FAILURES
 from fixtures.verdict.attribution import ENGINE
 from tests.meta.faulty_comparison import fault
 
@@ -25,19 +26,21 @@ EMPTY = RunRecord(VERSION, "", 0.0, 0, "pytest", {}, {}, (), (), (), {}, {})
 
 @pytest.fixture(scope="module")
 def interrupted(runner, tmp_path_factory):
-    """A run whose first test fails, and whose second one is interrupted: plain values, records, JUnit's tests."""
+    """The folder of a run whose first test fails, and whose second one is interrupted."""
     folder = tmp_path_factory.mktemp("run")
     plugin = fault("results['logits'][1] *= 1.5") + INTERRUPTED
-    words = (f"--results={folder / 'r.json'}", f"--junitxml={folder / 'j.xml'}")
-    done = runner.small(*WORDS, *words, plugin=plugin)
+    (folder / "job.md").write_text("before\n")
+    files = {"results": "r.json", "junitxml": "j.xml", "report-html": "r.html", "report-markdown": "r.md"}
+    words = [f"--{option}={folder / name}" for option, name in files.items()]
+    done = runner.small(*WORDS, *words, plugin=plugin, env={SUMMARY_OF_JOB: str(folder / "job.md")})
     assert done.code == pytest.ExitCode.INTERRUPTED, done.text
-    plain = json.loads((folder / "r.json").read_text())
-    return plain, read_results(folder / "r.json"), ET.parse(folder / "j.xml").iter("testcase")  # noqa: S314 - our own
+    assert all(f"{SAVED}: {folder / name}" in done.out for name in ("r.json", "r.html", "r.md", "job.md"))
+    return folder
 
 
 def test_file_of_a_run_fits_the_schema(interrupted):
     """The schema in the repository, not one that is made for the test."""
-    jsonschema.validate(interrupted[0], json.loads(SCHEMA.read_bytes()))
+    jsonschema.validate(json.loads((interrupted / "r.json").read_bytes()), json.loads(SCHEMA.read_bytes()))
 
 
 def test_schema_is_that_of_the_records():
@@ -47,7 +50,7 @@ def test_schema_is_that_of_the_records():
 
 def test_interrupted_run_keeps_what_it_found(interrupted):
     """Metrics of each image, the faulty side, the first wrong block, and the command of the test."""
-    _, run, _ = interrupted
+    run = read_results(interrupted / "r.json")
     (item,) = run.items
     (comparison,) = item.comparisons
     assert (run.exit_code, item.outcome, item.case) == (pytest.ExitCode.INTERRUPTED, FAILED, run.cases[0].id)
@@ -64,11 +67,19 @@ def test_interrupted_run_keeps_what_it_found(interrupted):
 
 def test_junit_has_plain_values(interrupted):
     """Numbers, not Python's text of a record."""
-    first = next(interrupted[2])
+    first = next(ET.parse(interrupted / "j.xml").iter("testcase"))  # noqa: S314 - our own
     values = {row.get("name"): row.get("value") for row in first.iter("property")}
     assert float(values["error_of_worst"]) > float(values["tolerance"]) > 0
     assert values["unit"] == "u"
     assert "{" not in "".join(values.values())
+
+
+def test_reports_are_made_at_the_end_of_a_run(interrupted):
+    """The summary of a job of GitHub Actions is appended to what is there."""
+    markdown = (interrupted / "r.md").read_text()
+    assert (interrupted / "job.md").read_text() == f"before\n{markdown}"
+    assert FAILURES in markdown
+    assert "<!DOCTYPE html>" in (interrupted / "r.html").read_text()
 
 
 def test_numbers_that_json_lacks_survive(tmp_path):
