@@ -259,10 +259,10 @@ def test_output_of_the_engine_is_shown_and_disturbs_nothing(opened, model, tmp_p
     assert "to one to two" in capfd.readouterr().err
 
 
-def test_worker_that_cannot_start_makes_the_engine_unavailable(opened, tmp_path):
-    """With the reason."""
-    (tmp_path / "sitecustomize.py").write_text("import os; os._exit(5)")
-    with pytest.raises(EngineUnavailable, match="exit code 5"):
+def test_worker_that_ends_while_it_opens_the_engine_is_an_error(opened, tmp_path):
+    """The engine is there, so this is no reason to skip."""
+    (tmp_path / "sitecustomize.py").write_text("import os; os.abort()")
+    with pytest.raises(CrashError, match="at open: SIGABRT"):
         opened({"PYTHONPATH": str(tmp_path)})
 
 
