@@ -74,7 +74,7 @@ def test_a_home_folder_is_expanded(monkeypatch, tmp_path):
     assert arguments.path("~/model.onnx") == tmp_path / "model.onnx"
 
 
-PLAIN = {"model": None, "weights": "auto", "seed": 0, "variant": (), "calibration": None}
+PLAIN = {"migraphx": None, "model": None, "weights": "auto", "seed": 0, "variant": (), "calibration": None}
 
 
 @pytest.mark.parametrize(
