@@ -14,5 +14,6 @@ def test_engine_opens_and_reports_its_version(engine_name, program_pool):
 
 def test_machine_computes_in_every_default_precision(engine_name, plan):
     """One that it lacks is in no case: this skip says why."""
-    if lacks := plan.status(engine_name).lacks:
-        pytest.skip(f"{engine_name}: {lacks}")
+    status = plan.status(engine_name)
+    if status.usable and status.lacks:
+        pytest.skip(f"{engine_name}: {status.lacks}")

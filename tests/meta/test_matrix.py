@@ -33,6 +33,15 @@ def test_default_matrix_of_a_gpu_is_a_part_of_the_full_one(engine, sizes):
     assert tuple(sum(len(w.models) * len(w.batches) * len(w.precisions) for w in rows) for rows in workloads) == sizes
 
 
+def planned(tmp_path, monkeypatch, lacking, missing=None, **given):
+    """Plan a run on a GPU that lacks these precisions, with some options."""
+    status = EngineStatus("migraphx:gpu", missing=missing, not_supported=dict.fromkeys(lacking, "no unit"))
+    monkeypatch.setattr(cases, "engine_status", lambda *_: status)
+    options = {option.dest: () if option.many is not None else option.default for option in options_of(PYTEST)}
+    options |= {"engine": ("migraphx:gpu",), "weights": SEEDED, "cache_dir": str(tmp_path), "may_fetch": False}
+    return make_plan(Settings(**options | given, named_engines={"migraphx:gpu"}), {})
+
+
 @pytest.mark.parametrize(
     ("given", "lacking", "count"),
     [
@@ -47,13 +56,16 @@ def test_default_matrix_of_a_gpu_is_a_part_of_the_full_one(engine, sizes):
 )
 def test_options_replace_parts_of_the_matrix(tmp_path, monkeypatch, given, lacking, count):
     """Each model at each precision of the option; a case that several parts have is one."""
-    status = EngineStatus("migraphx:gpu", not_supported=dict.fromkeys(lacking, "no unit"))
-    monkeypatch.setattr(cases, "engine_status", lambda *_: status)
-    options = {option.dest: () if option.many is not None else option.default for option in options_of(PYTEST)}
-    options |= {"engine": ("migraphx:gpu",), "weights": SEEDED, "cache_dir": str(tmp_path), "may_fetch": False}
-    plan = make_plan(Settings(**options | given, named_engines={"migraphx:gpu"}), {})
+    plan = planned(tmp_path, monkeypatch, lacking, **given)
     assert len(plan.cases) == len(set(plan.cases)) == count
     assert not {case.precision for case in plan.cases}.intersection(lacking)
+
+
+def test_missing_engine_is_reported_before_the_precisions_of_its_gpu(tmp_path, monkeypatch):
+    """Without a GPU nothing is known of them."""
+    assert planned(tmp_path, monkeypatch, ("bf16",), missing="no GPU", precision=("bf16",)).cases
+    with pytest.raises(pytest.UsageError, match="migraphx:gpu does not support bf16: no unit -> leave bf16 out"):
+        planned(tmp_path, monkeypatch, ("bf16",), precision=("bf16",))
 
 
 def test_smallest_case_has_the_fewest_pixels_of_its_precision():
