@@ -101,7 +101,7 @@ def run():
         (*cases.values(), *fp32),
         tuple(items),
         {},
-        {},
+        {"migraphx:gpu-net-int8-b1": "relative distance 0.1"},
     )
 
 
@@ -134,6 +134,12 @@ def test_what_was_not_judged_has_its_reason(run):
     assert MISSING in rows["migraphx:cpu"]
     assert rows["migraphx:gpu fp8"] == "no fp8 on gfx90a"
     assert rows["migraphx:gpu-net-fp16-b4"] == "operator is not supported"
+
+
+def test_cost_of_quantisation_is_shown(run):
+    """By case."""
+    rows = section(summary.sections(run), summary.QUANTIZATION).rows
+    assert rows == (("migraphx:gpu-net-int8-b1", "relative distance 0.1"),)
 
 
 def test_case_without_a_test_is_not_judged(run):
