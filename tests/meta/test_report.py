@@ -1,5 +1,6 @@
 """Reports are pure functions of saved results: sections, Markdown, page, comparison, another factor."""
 
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -134,6 +135,16 @@ def test_what_was_not_judged_has_its_reason(run):
     assert MISSING in rows["migraphx:cpu"]
     assert rows["migraphx:gpu fp8"] == "no fp8 on gfx90a"
     assert rows["migraphx:gpu-net-fp16-b4"] == "operator is not supported"
+
+
+def test_structure_alone_has_no_share(run):
+    """An emulated GPU computes no numbers; what has none is not close to its tolerance."""
+    found = run.items[0]
+    structure = replace(found, comparisons=(replace(found.comparisons[0], units=math.nan),))
+    (one,) = summary.summarise(replace(run, cases=run.cases[:1], items=(structure,)))
+    assert (one.outcome, one.cell) == (PASSED, summary.STRUCTURE_ONLY)
+    titles = [row.title for row in summary.sections(replace(run, cases=run.cases[:1], items=(structure,)))]
+    assert summary.CLOSEST not in titles
 
 
 def test_cost_of_quantisation_is_shown(run):
