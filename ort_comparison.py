@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare MIGraphX with ONNX Runtime from a shell; ``--help`` lists the options.
 
-``doctor`` instead of options checks the machine; ``report`` shows saved results.
+Instead of options: ``doctor`` checks the machine, ``operators`` lists what can be judged, ``report`` shows results.
 
 Exit code 0: they agree; 1: they differ; 2: not judged, and the last line says what to do; 130: Ctrl-C; 143: SIGTERM.
 """

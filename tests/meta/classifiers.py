@@ -176,6 +176,14 @@ def resized():
     return made.add("Resize", ["x", "", scales], ["t"], first=True, mode="linear").model()
 
 
+def disputed():
+    """A Resize whose length is rounded, which onnx and ONNX Runtime understand differently."""
+    made = Classifier("t", shape=["n", 3, 15, 15])
+    scales = made.constant("s", [1, 1, 0.5, 0.5], np.float32)
+    more = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
+    return made.add("Resize", ["x", "", scales], ["t"], first=True, **more).model()
+
+
 def normalised():
     """LRN, as AlexNet and GoogLeNet have it."""
     made = Classifier()
@@ -225,6 +233,29 @@ def overflowing(dtype=np.float32):
     made.weight("w", 8, 3, 3, 3, scale=3e4)
     made.weight("d", 8, CLASSES, scale=1e-5)
     return made.model()
+
+
+def masked():
+    """Scores of -inf for most classes before a Softmax, as attention masks have them."""
+    made = Classifier(scores="l")
+    mask = made.constant("mask", np.arange(CLASSES) < 7, bool)
+    lowest = made.constant("lowest", -np.inf, np.float32)
+    made.add("Where", [mask, lowest, "l"], ["m"]).add("MatMul", ["m2", made.weight("e", CLASSES, CLASSES)], ["y"])
+    made.nodes.insert(-1, made.node("Softmax", ["m"], ["m2"], axis=1))
+    return made.model()
+
+
+def mostly_nan():
+    """NaN in most scores."""
+    made = Classifier(scores="l")
+    factor = made.constant("s", [np.nan] * 8 + [1.0] * 2, np.float32)
+    return made.add("Mul", ["l", factor], ["y"]).model()
+
+
+def all_equal():
+    """The same score for every class, whatever the image."""
+    made = Classifier(scores="l")
+    return made.add("Mul", ["l", made.constant("s", 0, np.float32)], ["y"]).model()
 
 
 def quantised(layers=4):

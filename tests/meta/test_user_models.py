@@ -8,6 +8,13 @@ import onnx
 import pytest
 from PIL import Image
 
+from fixtures.engines.migraphx.engine import RULES
+from fixtures.errors import EvaluationError
+from fixtures.inputs import synthetic_images
+from fixtures.onnx_file import inspect
+from fixtures.quantization.derive import quantized_model
+from fixtures.reference.arithmetic import arithmetic
+from fixtures.reference.float64 import Float64Reference
 from tests.meta import classifiers
 
 ONNXRUNTIME = ("--engine", "onnxruntime:cpu")
@@ -36,12 +43,16 @@ JUDGED = {  # model -> the notes before the run
     "of_bytes": (),
     "overflowing": (),
     "quantised": (),
+    "masked": (),
+    "mostly_nan": (),
+    "all_equal": (),
     "contributed": ("ONNX Runtime computes QuickGelu 'y' of the float64 reference",),
 }
 NOT_JUDGED = {  # model -> what the message says
     "dropout": ("Dropout 'y'", "random numbers", "export the model after eval()"),
     "only_a_sequence": ("no output has a row for each image",),
     "one_row": ("fixes the batch to 1", "use --batch 1"),
+    "disputed": ("differ in Resize 't'", "neither is flagged"),
     "unknown": ("Own 'y'", "neither onnx nor ONNX Runtime"),
 }
 
@@ -148,3 +159,18 @@ def test_further_inputs_are_fixed(runner, file, tmp_path):
     wrong = runner.compare(model, *ONNXRUNTIME, "--input=temperature=2,offsets=many")
     assert wrong.code == 2, wrong.text
     assert "shape [1, 10]" in wrong.err.splitlines()[-1]
+
+
+def test_the_first_overflow_is_named(file, tmp_path):
+    """With the node, the tensor, its largest value and the limit of the format."""
+    model = inspect(file("overflowing"))
+    images = synthetic_images("overflow", (1, 3, 16, 16))
+    found = Float64Reference(model, tmp_path).first_overflow(images, arithmetic("fp16"))
+    assert re.search(r"Conv 'c', tensor 'c': \S+e\+05, and fp16 ends at 65504", found)
+    assert not Float64Reference(model, tmp_path).first_overflow(images, arithmetic("bf16"))
+
+
+def test_tensors_with_infinity_have_no_scale(file):
+    """As masks of attention have it; int8 and fp8 are then not judged."""
+    with pytest.raises(EvaluationError, match="has Inf or NaN on the calibration images, so no scale"):
+        quantized_model(inspect(file("masked")), synthetic_images("masked", (1, 3, 16, 16)), RULES["fp8", "ref"])
