@@ -110,7 +110,7 @@ def test_benchmarks_of_a_user_keep_their_table(runner, tmp_path):
     """They have no case."""
     path = tmp_path / "test_own.py"
     path.write_text("def test_own(benchmark):\n    benchmark(int)\n")
-    done = runner.pytest(path, "--rootdir", tmp_path, "-c", "pytest.ini", "--benchmark-max-time=0.01")
+    done = runner.pytest(path, "--rootdir", tmp_path, "-c", "pytest.ini", "--benchmark-max-time=0.01", isolated=True)
     assert done.code == 0, done.text
     assert "test_own" in done.out
     assert "Rounds" in done.out
