@@ -6,15 +6,18 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image, ImageOps
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from fixtures.accuracy import digits
+from fixtures.cli.drawing import samples
 from fixtures.nfnet.architecture import network, parameter_shapes
 from fixtures.nfnet.graph import build_graph
 from fixtures.nfnet.variants import variant
 from fixtures.nfnet.writer import write_model
 from fixtures.precisions import precision
+from fixtures.records import ModelSpec
 from tests.meta import golden_logits as golden
 
 ROW = variant(digits.VARIANT)
@@ -98,3 +101,27 @@ def test_input_is_normalized_as_the_variant_says():
     assert (found.shape, found.dtype) == ((2, 3, 32, 32), np.float32)
     assert (found[0] == -1).all()
     assert (found[1] == 1).all()
+
+
+def test_only_images_like_the_digits_are_read():
+    """White on black that fills the frame; black on white, or small in a corner, is far from the training data."""
+    digit = digits.as_input(digits.held_out()[0][:1])[0]
+    small = np.full_like(digit, digit.min())
+    small[:, :8, :8] = digit[:, ::4, ::4]
+    assert not digits.is_unlike_digits(digit + np.float32(0.01))
+    assert digits.is_unlike_digits(-digit)
+    assert digits.is_unlike_digits(small)
+    assert np.array_equal(digits.as_pixels(digit)[..., 0] > 127, digit[0] > 0)
+
+
+def test_a_picture_of_a_digit_is_shown_as_the_network_gets_it(context, tmp_path):
+    """32 x 32, with a warning where it is black on white."""
+    spec = ModelSpec(
+        digits.VARIANT, size=(ROW.test_size, ROW.test_size), weights="trained", weights_path=digits.WEIGHTS
+    )
+    picture = Image.fromarray(digits.held_out()[0][0]).resize((200, 200), Image.Resampling.BILINEAR)
+    for name, drawn, is_unlike in (("white", picture, False), ("black", ImageOps.invert(picture), True)):
+        drawn.save(tmp_path / f"{name}.png")
+        (shown,) = samples(context, spec, tmp_path / f"{name}.png")
+        assert shown.image.size == (ROW.test_size, ROW.test_size)
+        assert (digits.EXPECTED in shown.name) == is_unlike
