@@ -74,6 +74,20 @@ FINDINGS = {  # fault -> plugin, what is found
         WRONG + "from _pytest import junitxml\njunitxml._NodeReporter.append_failure = lambda *_: None",
         audit.JUNIT.format(there=0, outcome="that failed", here=4),
     ),
+    "a results file without a test": (
+        "def pytest_collection_finish():\n"
+        "    from dataclasses import replace\n"
+        "    from fixtures.plugin import results_file\n"
+        "    write = results_file.write_results\n"
+        "    results_file.write_results = lambda path, run: write(path, replace(run, items=run.items[::2]))",
+        FLOAT64 + audit.RESULTS_DIFFER,
+    ),
+    "a results file that is damaged": (
+        "def pytest_collection_finish():\n"
+        "    from fixtures.plugin import results_file\n"
+        "    results_file.write_results = lambda path, run: path.write_text('{')",
+        audit.NO_RESULTS.format(reason=".*"),
+    ),
     "a JUnit file that is damaged": (
         "from pathlib import Path\nfrom _pytest.junitxml import LogXML\n"
         "LogXML.pytest_sessionfinish = lambda self: Path(self.logfile).write_text('<testsuites>')",
@@ -87,7 +101,7 @@ def test_audit_finds(runner, tmp_path, name):
     """With one line that names the test; the exit code is not success."""
     plugin, finding = FINDINGS[name]
     words = (AGREEMENT, *FP32, "--precision", "fp16", f"--junit-xml={tmp_path / 'junit.xml'}")
-    done = runner.small(*words, plugin=plugin)
+    done = runner.small(*words, f"--results={tmp_path / 'results.json'}", plugin=plugin)
     assert done.code == (1 if "4 failed" in done.out else NOTHING_COMPARED), done.text
     assert re.search(rf"^ERROR: {finding}", done.out, re.MULTILINE), done.text
 
