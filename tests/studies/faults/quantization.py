@@ -171,8 +171,11 @@ def without_float8(model: onnx.ModelProto) -> onnx.ModelProto:
             value = weight * numpy_helper.to_array(constant(model, node.input[1]))
             model.graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
     kept = [node for node in model.graph.node if node.op_type not in ("QuantizeLinear", "DequantizeLinear")]
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
+    read = {name for node in kept for name in node.input}
+    tensors = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    for field, entries in ((model.graph.node, kept), (model.graph.initializer, tensors)):
+        del field[:]
+        field.extend(entries)
     return model
 
 
@@ -330,10 +333,13 @@ def main() -> None:
     parser.add_argument("--variant", default="digits_nfnet")
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=1, help="of places; 0 has the default weights, others seeded ones")
+    parser.add_argument("--precision", nargs="+", default=["int8", "fp8"])
     options = parser.parse_args()
     size = (options.image_size, options.image_size)
     with RunContext.create(cache_folder(), isolation=None) as context, tempfile.TemporaryDirectory() as scratch:
         for name, (kind, rule) in STUDIED.items():
+            if kind not in options.precision:
+                continue
             rows, alarms = [], []
             for seed in range(options.seeds):
                 source = WeightSources("auto" if not seed else "seeded", cache_folder()).of(options.variant)
