@@ -2,12 +2,10 @@
 
 import re
 
-import onnx
 import pytest
 
 from fixtures.plugin.main import META_TESTS_TIME
 from fixtures.plugin.selection import LIST_TESTS, NOT_RUN, OTHER_CASE
-from tests.meta.tiny_models import tiny_model
 
 ROOT_TESTS = re.compile(r"^(tests/(?:conformance|performance|meta)/\S+?)::", re.MULTILINE)
 AGREEMENT = "tests/conformance/test_agreement.py"
@@ -64,16 +62,3 @@ def test_path_of_the_project_selects_what_plain_pytest_selects(runner, pytestcon
     for done in (runner.pytest(*words, root, cwd=tmp_path), runner.pytest(*words, ".")):
         assert ROOT_TESTS.findall(done.out) == ROOT_TESTS.findall(plain.out)
     assert META_TESTS_TIME in runner.pytest("tests", "--ignore-glob=*/test_*").out
-
-
-def test_model_without_a_row_an_image_is_an_error(runner, tmp_path):
-    """Rows that are not one an image cannot be compared image by image; they do not count as four that agree."""
-    mean = ("ReduceMean", ["x"], ["m"], {"axes": [0, 2, 3], "keepdims": 1})
-    model = tiny_model(mean, ("Flatten", ["m"], ["y"], {}), shape=["n", 3, 8, 8])
-    onnx.save(model, tmp_path / "one_row.onnx")
-    words = ("--engine", "onnxruntime:cpu", f"--model={tmp_path / 'one_row.onnx'}", "--batch", "4")
-    message = "output 'y' has shape [1, 3] for 4 images: not a row an image"
-    compared = runner.compare(*words, "--inputs", "4")
-    assert (compared.code, message in compared.err) == (2, True), compared.text
-    judged = runner.pytest(AGREEMENT, *words)
-    assert (judged.code, message in judged.out) == (1, True), judged.text
