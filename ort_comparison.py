@@ -8,6 +8,7 @@ Exit code 0: they agree; 1: they differ; 2: not judged, and the last line says w
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -24,10 +25,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if words[:1] and words[0] in COMMANDS:
             command: int = import_module(f"fixtures.cli.{words[0]}").main(words[1:])
+            sys.stdout.flush()
             return command
         from fixtures.cli import comparison
     except ImportError as error:
         print(f"a package is missing: {error} -> pip install -r {ROOT / 'requirements_nfnet.txt'}", file=sys.stderr)
+        return NOT_JUDGED
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NOT_JUDGED
     except KeyboardInterrupt:  # importing takes longest
         return INTERRUPTED

@@ -1,13 +1,17 @@
 """The doctor's checks, on made-up machines, and its command."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from importlib import metadata
 
 import pytest
 
 from fixtures import hardware, health
 from fixtures.health import NOTE, OK, PROBLEM, check_machine
+from tests.meta.conftest import ROOT
 
 GPU = "gfx_target_version 90402\nunique_id 7\n"
 
@@ -173,3 +177,19 @@ def test_header_and_junit_have_the_facts_and_the_problems(runner, tmp_path):
     assert re.search(r"^note +memory ", done.out, re.MULTILINE)
     xml = (tmp_path / "x.xml").read_text()
     assert re.search(r'<property name="variables" value="[^"]*MIOPEN_FIND_MODE=2', xml)
+
+
+def test_closed_pipe_causes_no_traceback(runner):
+    """As with ``| head -1``."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, ROOT / "ort_comparison.py", "doctor", f"--cache-dir={runner.cache}"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert done.returncode == 2
+    assert done.stderr == ""
