@@ -1,5 +1,6 @@
 """Outputs that have nothing to do with the model fail at every precision of every default case."""
 
+from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
@@ -43,7 +44,7 @@ def context(context):
 
     def opened(name, *rest):
         return (
-            MIGraphXEngine(name, Mock(version="2.14.0"), Mock(), None)
+            MIGraphXEngine(name, Mock(version="2.14.0", path=Path("/nonexistent/libmigraphx_c.so.3")), Mock(), None)
             if name in ENGINES[1:]
             else open_engine(name, *rest)
         )
