@@ -3,8 +3,6 @@
 import contextlib
 import os
 
-import pytest
-
 from fixtures.engines import capture
 from fixtures.engines.capture import captured
 
@@ -19,24 +17,29 @@ def test_text_is_captured_and_the_descriptor_restored_after_an_exception():
     assert os.path.samestat(os.fstat(2), before)
 
 
-@pytest.fixture
-def standard_error(tmp_path, monkeypatch):
-    """A file as standard error, as in a worker."""
-    monkeypatch.setattr(capture, "stderr_is_file", True)
+@contextlib.contextmanager
+def standard_error(path):
+    """Make a file standard error, as in a worker; not as a fixture, since pytest captures each phase anew."""
     saved = os.dup(2)
-    with (tmp_path / "stderr").open("w+b") as file:
+    with path.open("w+b") as file:
         os.dup2(file.fileno(), 2)
-        yield tmp_path / "stderr"
-    os.dup2(saved, 2)
-    os.close(saved)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
-def test_a_worker_leaves_text_in_its_file_until_the_block_ends(standard_error):
+def test_a_worker_leaves_text_in_its_file_until_the_block_ends(tmp_path, monkeypatch):
     """Its parent reads there what was written before a crash."""
-    os.write(2, b"before ")
-    with captured(2) as text:
-        os.write(2, b"captured")
-        assert standard_error.read_bytes() == b"before captured"
-    os.write(2, b"after")
+    monkeypatch.setattr(capture, "stderr_is_file", True)
+    path = tmp_path / "stderr"
+    with standard_error(path):
+        os.write(2, b"before ")
+        with captured(2) as text:
+            os.write(2, b"captured")
+            inside = path.read_bytes()
+        os.write(2, b"after")
+    assert inside == b"before captured"
     assert text.getvalue() == "captured"
-    assert standard_error.read_bytes() == b"before after"
+    assert path.read_bytes() == b"before after"
