@@ -16,7 +16,7 @@
 #define PAGE 4096ull
 #define SPACE (16ull << 40) /* addresses are never given out twice, so there are many */
 
-static char *device; /* the first address of the device's memory; nobody may access it */
+static char *device; /* the first address of the device's memory; the host must not access it */
 static atomic_ullong used;
 
 __attribute__((constructor)) static void reserve_addresses(void) {

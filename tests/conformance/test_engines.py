@@ -15,5 +15,7 @@ def test_engine_opens_and_reports_its_version(engine_name, program_pool):
 def test_machine_computes_in_every_default_precision(engine_name, plan):
     """One that it lacks is in no case: this skip says why."""
     status = plan.status(engine_name)
+    planned = {case.precision for case in plan.cases if case.engine == engine_name}
+    assert not planned.intersection(status.not_supported)
     if status.usable and status.lacks:
         pytest.skip(f"{engine_name}: {status.lacks}")
