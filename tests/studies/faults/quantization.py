@@ -31,7 +31,7 @@ from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference.float64 import relative_errors
 from fixtures.run.compare import judge_outputs
 from fixtures.run.context import RunContext
-from fixtures.run.quantization import compare_quantization
+from fixtures.run.quantization import blocks_of_tensors, compare_quantization
 from fixtures.weight_sources import WeightSources
 from tests.studies.faults.planting import constant, copy_model, edit_constant
 
@@ -205,6 +205,15 @@ FAULTS: dict[str, Callable[[onnx.ModelProto, Pair], None]] = {
 }
 
 
+COUNTED = {  # fields of Row -> columns
+    "reported": "reported",
+    "named_block": "with the right block",
+    "in_logits": "in the logits",
+    "in_block": "in a block",
+    "right_block": "in the right block",
+}
+
+
 class Bench:
     """The quantised graph of a rule, run by an engine."""
 
@@ -259,6 +268,7 @@ class Row:
     place: str
     effect: float  # relative change of the logits
     reported: bool  # as a difference of what the engine quantised
+    named_block: bool  # of the reported tensor
     in_logits: bool
     in_block: bool
     right_block: bool
@@ -286,15 +296,19 @@ def plant(bench: Bench, name: str, random: np.random.Generator) -> Row | None:
 def _judge_fault(bench: Bench, name: str, model: onnx.ModelProto, pair: Pair, images, clean) -> Row:
     verdict, outputs, found, localizer = bench.judge(bench.scratch / "faulty.onnx", images)
     effect = float(relative_errors(outputs, {key: np.float64(value) for key, value in clean.items()}).max())
+    faulty = {pair.quantize.input[0], _weight(pair)}
     reported = compare_quantization(bench.expected, quantized_tensors(model))
+    reported = [row.tensor for row in reported if row.tensor in faulty]
+    blocks, block = blocks_of_tensors(bench.graph), _block(localizer, pair)
     return Row(
         name,
         pair.product.output[0],
         effect,
-        any(row.tensor in {pair.quantize.input[0], _weight(pair)} for row in reported),
+        bool(reported),
+        any(blocks.get(tensor) == block for tensor in reported),
         verdict.wrong,
         found.first_block is not None,
-        found.first_block == _block(localizer, pair),
+        found.first_block == block,
     )
 
 
@@ -347,16 +361,16 @@ def main() -> None:
                 bench = Bench(context, Case(options.engine, spec, kind, IMAGES), rule, Path(scratch))
                 alarms += false_alarms(bench)
                 random = np.random.default_rng(seed)
-                rows += [row for fault in FAULTS if (row := plant(bench, fault, random))]
+                for fault in FAULTS:
+                    if row := plant(bench, fault, random):
+                        print(name, seed, row, file=sys.stderr, flush=True)
+                        rows.append(row)
             print(f"\n{name}: {len(alarms)} false alarms", *alarms, sep="\n  ")
-            print("| fault | planted | largest effect | reported | in the logits | in a block | in the right block |")
-            print("|---|---|---|---|---|---|---|")
+            print("| fault | planted | largest effect |", " | ".join(COUNTED.values()), "|")
+            print("|---|---|---|" + "---|" * len(COUNTED))
             for fault in FAULTS:
                 some = [row for row in rows if row.fault == fault]
-                counts = [
-                    sum(getattr(row, key) for row in some)
-                    for key in ("reported", "in_logits", "in_block", "right_block")
-                ]
+                counts = [sum(getattr(row, key) for row in some) for key in COUNTED]
                 effect = max((row.effect for row in some), default=0.0)
                 print(f"| {fault} | {len(some)} | {effect:.2g} | {' | '.join(map(str, counts))} |", flush=True)
             print(*(f"missed: {row}" for row in rows if not (row.reported or row.in_logits or row.in_block)), sep="\n")
