@@ -1,10 +1,15 @@
 """The quantisation of a case in runs of the suite."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from fixtures.run.quantization import NOT_AS_DERIVED
+from fixtures.engines.onnxruntime.engine import RULES
+from fixtures.onnx_file import load_model
+from fixtures.onnx_quantization import quantized_tensors
+from fixtures.records import ModelSpec
+from fixtures.run.quantization import NOT_AS_DERIVED, blocks_of_tensors
 from fixtures.verdict.known_failures import QUANTIZATION
 from tests.meta.faulty_comparison import OTHER_SCALE
 
@@ -48,3 +53,11 @@ def test_floating_point_case_is_deselected(runner):
     done = runner.small(TEST, "--precision", "fp32", "--batch", "1")
     assert done.code == pytest.ExitCode.NO_TESTS_COLLECTED
     assert "1 deselected" in done.out
+
+
+def test_every_quantised_tensor_has_a_block(context):
+    """Weights, too."""
+    spec = ModelSpec("test_nfnet", size=(64, 64))
+    derived = context.model_store.onnx_file(replace(spec, quantization=RULES["int8"]))
+    blocks = blocks_of_tensors(context.model_store.onnx_file(spec).path)
+    assert {row.name for row in quantized_tensors(load_model(derived.path))} <= blocks.keys()
