@@ -161,6 +161,14 @@ def test_atomic_write_replaces_a_file_unless_it_fails(tmp_path, error):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_atomic_write_follows_the_umask(tmp_path):
+    """Others may read results where they may read the user's other files."""
+    with atomic_write(tmp_path / "file"):
+        pass
+    (tmp_path / "other").touch()
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_atomic_folder_replaces_a_folder_or_a_file(tmp_path):
     """Unless an error comes before the end."""
     target = tmp_path / "report"

@@ -1,6 +1,5 @@
 """Reports are pure functions of saved results: sections, Markdown, page, comparison, another factor."""
 
-import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -31,21 +30,22 @@ from fixtures.report.records import (
 from fixtures.report.rejudge import rejudge, rejudge_run
 from fixtures.report.results_file import write_results
 from fixtures.report.text import markdown, terminal
+from fixtures.run.compare import EMULATED
 from fixtures.verdict.attribution import ENGINE, Attribution
 from fixtures.verdict.metrics import ImageMetrics
 from fixtures.verdict.tolerances import FactorRow, Tolerance
-from fixtures.verdict.verdict import ERROR, NONFINITE, STRUCTURE, Verdict
+from fixtures.verdict.verdict import ERROR, NONFINITE, NOT_JUDGED, STRUCTURE, Verdict
 
 REPORT = (Path(__file__).parents[2] / "ort_comparison.py", "report")
 MISSING, HOSTILE = "not found", "<script>alert('|`x`')</script> & \x1b[31m"
+TOLERANCE = Tolerance("fp16", "fp16", 0.01, FactorRow(4.0, "test"))
 OUTCOMES = {1: PASSED, 2: FAILED, 4: UNJUDGED, 8: ERRED, 16: KNOWN}  # by batch, at fp16
 
 
-def verdict(errors, *, factor=4.0, failed_check="", floor=0.01):
+def verdict(errors, *, failed_check=""):
     """A verdict on images with these relative errors."""
     images = tuple(ImageMetrics(at, error, 0.0, 0.0, 1, 1, 0.5, 10, ()) for at, error in enumerate(errors))
-    tolerance = Tolerance("fp16", "fp16", floor, FactorRow(factor, "test"))
-    return Verdict("case", "fp16", tolerance, failed_check, output="logits", images=images)
+    return Verdict("case", "fp16", TOLERANCE, failed_check, output="logits", images=images)
 
 
 def item(case, outcome, error=0.02, **more):
@@ -137,14 +137,22 @@ def test_what_was_not_judged_has_its_reason(run):
     assert rows["migraphx:gpu-net-fp16-b4"] == "operator is not supported"
 
 
-def test_structure_alone_has_no_share(run):
-    """An emulated GPU computes no numbers; what has none is not close to its tolerance."""
+@pytest.mark.parametrize(
+    ("judged", "ended"),
+    [
+        (Verdict("case", "fp16", TOLERANCE, ""), (PASSED, summary.NO_NUMBER, "")),
+        (Verdict("case", "fp16", TOLERANCE, NOT_JUDGED, (EMULATED,)), (UNJUDGED, UNJUDGED, EMULATED)),
+    ],
+    ids=["integers", "emulated GPU"],
+)
+def test_case_without_numbers_is_not_close_to_its_tolerance(run, judged, ended):
+    """Outputs that are integers are judged. Those of an emulated GPU are not, so its case has not passed."""
     found = run.items[0]
-    structure = replace(found, comparisons=(replace(found.comparisons[0], units=math.nan),))
-    (one,) = summary.summarise(replace(run, cases=run.cases[:1], items=(structure,)))
-    assert (one.outcome, one.cell) == (PASSED, summary.STRUCTURE_ONLY)
-    titles = [row.title for row in summary.sections(replace(run, cases=run.cases[:1], items=(structure,)))]
-    assert summary.CLOSEST not in titles
+    record = replace(found.comparisons[0], units=judged.units, verdict=judged)
+    only = replace(run, cases=run.cases[:1], items=(replace(found, comparisons=(record,)),))
+    (one,) = summary.summarise(only)
+    assert (one.outcome, one.cell, one.reason) == ended
+    assert summary.CLOSEST not in [row.title for row in summary.sections(only)]
 
 
 def test_cost_of_quantisation_is_shown(run):
