@@ -80,15 +80,6 @@ def standardised_weight():
     return made.add("Reshape", ["w", flat], ["w1"], first=True).model(17)
 
 
-def trained_statistics():
-    """BatchNormalization left in training mode: images of a batch affect each other."""
-    made = Classifier()
-    parameters = made.statistics(1)
-    made.nodes[2].input[0] = "n"
-    made.nodes.insert(2, made.node("BatchNormalization", ["a", *parameters], ["n", "m1", "v1"], training_mode=1))
-    return made.model(17)
-
-
 def dropout():
     """Dropout left in training mode."""
     made = Classifier(scores="l")

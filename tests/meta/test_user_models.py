@@ -81,13 +81,6 @@ def test_the_command_line_judges_every_shape(runner, file, name):
     assert all(text in line for text, line in zip(JUDGED[name], notes, strict=True))
 
 
-def test_statistics_of_the_batch_are_computed_as_onnx_defines_them(runner, file):
-    """The node is named. With its optimisations, ONNX Runtime 1.32 uses the stored statistics, which is wrong."""
-    done = runner.compare(f"--model={file('trained_statistics')}", *ONNXRUNTIME, "--inputs", "4", "--batch", "2")
-    assert "images of a batch affect each other through BatchNormalization 'n'" in done.out
-    assert done.code == 0 or "faulty side:       the engine (against the float64 reference" in done.out, done.text
-
-
 @pytest.mark.parametrize("name", NOT_JUDGED)
 def test_what_cannot_be_judged_is_one_line(runner, file, name):
     """Exit code 2, the operators, and what to do."""
