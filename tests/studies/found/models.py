@@ -33,11 +33,19 @@ LAST = {"masked": "logits = Where(mask, infinity, scores)", "constants": "logits
 WEIGHTS = {"kernel": (8, 3, 3, 3), "head": (8, 10), "v": (8, 4, 3, 3), "w": (8, 4, 3, 3)}
 WEIGHTS |= {"square": (8, 8), "column": (8, 1)}
 CONSTANTS = {
-    **{"gain": np.ones(8, "f"), "bias": np.zeros(8, "f"), "mean": np.zeros(8, "f"), "variance": np.ones(8, "f")},
-    **{"mask": np.arange(10) < 3, "infinity": np.array(-np.inf, "f")},
-    **{"all": np.ones(10, bool), "constant": np.full(10, 1 + 0.999 * 2**-10, "f")},  # fp16 has 1 and 1 + 2**-10
-    **{"starts": np.array([0, 0]), "ends": np.array([9999, 8]), "shape": np.array([0, -1, 1, 1])},
-    **{"index": np.array([[0, 0, 0, -1]]), "five": np.array([5], "f")},
+    "gain": np.ones(8, "f"),
+    "bias": np.zeros(8, "f"),
+    "mean": np.zeros(8, "f"),
+    "variance": np.ones(8, "f"),
+    "mask": np.arange(10) < 3,
+    "infinity": np.array(-np.inf, "f"),
+    "all": np.ones(10, bool),
+    "constant": np.full(10, 1 + 0.999 * 2**-10, "f"),  # between 1 and the next number of fp16
+    "starts": np.array([0, 0]),
+    "ends": np.array([9999, 8]),
+    "index": np.array([[0, 0, 0, -1]]),
+    "five": np.array([5], "f"),
+    "shape": np.array([0, -1, 1, 1]),
 }
 
 

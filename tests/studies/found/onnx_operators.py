@@ -6,9 +6,10 @@ import onnxruntime
 from onnx.reference import ReferenceEvaluator
 
 STATISTICS = "<float[2] s = {1, 1}, float[2] b = {0, 0}, float[2] m = {1, 2}, float[2] v = {4, 9}>"
+GROUPED = "<float[2, 2, 1, 1] w = {1, 2, 3, 4}>"
 CASES = (  # where they differ, opset, shape of x, constants, node
     ("BatchNormalization at opset 9", 9, "2, 2, 3, 3", STATISTICS, "BatchNormalization(x, s, b, m, v)"),
-    ("ConvTranspose with groups", 17, "1, 2, 3, 3", "<float[2, 2, 1, 1] w = {1, 2, 3, 4}>", "ConvTranspose<group = 2>(x, w)"),
+    ("ConvTranspose with groups", 17, "1, 2, 3, 3", GROUPED, "ConvTranspose<group = 2>(x, w)"),
     ("GlobalMaxPool of one dimension", 17, "2, 3, 4", "", "GlobalMaxPool(x)"),
     ("LRN", 17, "2, 5, 3, 3", "", "LRN<size = 3, alpha = 1.0>(x)"),
     ("LpNormalization at p = 1", 17, "2, 3", "", "LpNormalization<p = 1>(x)"),
