@@ -1,0 +1,180 @@
+"""Does anything grow in an hour of cases: memory, descriptors, processes, files?
+
+    python tests/studies/long_run.py --minutes 60
+    .ci/with-migraphx python tests/studies/long_run.py --engine migraphx:ref --minutes 5
+
+One run context judges new images of small models at several precisions and batches, in rounds. Its programs are closed
+and loaded again all the time. Each round opens and closes another context with a fault: a worker that is killed, a
+deadline, a damaged file, wrong outputs that are attributed and localised. The exit code is 1 if a line that
+is fitted to the second half of the samples grows by more than ALLOWED, or if a verdict is wrong.
+"""
+
+import argparse
+import functools
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from itertools import count, product
+from pathlib import Path
+
+import numpy as np
+import onnx
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from fixtures.engines.worker_process import Isolation
+from fixtures.errors import CrashError, NotTriedAgainError, RunError, SuiteError
+from fixtures.programs.program_cache import ProgramCache
+from fixtures.records import Case, ModelSpec
+from fixtures.run.compare import attribute, judge_outputs
+from fixtures.run.context import RunContext
+from fixtures.run.localize import localize_failure
+from tests.meta.bad_files import healthy
+
+MODELS, SIZE = 4, (8, 8)
+BATCHES = (1, 3)
+PRECISIONS = {"onnxruntime:cpu": ("fp32", "int8"), "migraphx:ref": ("fp32", "fp16", "int8")}
+LATE = 0.1  # seconds
+ALLOWED = {"parent MB": 0.02, "workers MB": 0.02}  # of the mean; of other columns: less than one
+MEGABYTE = 2**20
+
+
+def make_models(folder):
+    """Write small models that differ in their weights; the last file is damaged."""
+    for number in range(MODELS):
+        model = healthy()
+        weights = onnx.numpy_helper.to_array(model.graph.initializer[0])
+        model.graph.initializer[0].raw_data = (weights * (1 + number / 8)).tobytes()
+        onnx.save(model, folder / f"small{number}.onnx")
+    (folder / "damaged.onnx").write_bytes((folder / "small0.onnx").read_bytes()[:-100])
+    return [ModelSpec(path=folder / f"small{number}.onnx", size=SIZE) for number in range(MODELS)]
+
+
+def raises(kind, call, *arguments):
+    """Call what must end in an error."""
+    try:
+        call(*arguments)
+    except kind:
+        return
+    raise AssertionError(f"no {kind.__name__}")
+
+
+def is_right(case, context, first):
+    """Judge images that no case had before."""
+    images = context.model_store.images(case.model, case.batch, first=first)
+    expected = context.reference.outputs(context.program_pool.reference_model(case), images)
+    actual = context.program_pool.run(case, images)
+    return judge_outputs(case, context, actual=actual, expected=expected, images=images).passed
+
+
+def killed(case, context):
+    """Kill the worker of a case; the case is not tried again."""
+    pool = context.program_pool
+    images = context.model_store.images(case.model, case.batch)
+    os.kill(pool.pid(case), signal.SIGABRT)
+    raises(RunError, pool.run, case, images)
+    raises(NotTriedAgainError, pool.run, case, images)
+
+
+def damaged(case, context):
+    """Compile a damaged file."""
+    path = case.model.path.with_name("damaged.onnx")
+    prepare = functools.partial(context.program_pool.engine(case.engine).prepare, precision=case.precision)
+    raises(SuiteError, lambda: prepare(path, shape=(case.batch, 3, *SIZE), options=case.options))
+
+
+def wrong(case, context):
+    """Explain wrong outputs."""
+    images = context.model_store.images(case.model, case.batch)
+    expected = context.reference.expected(case)
+    actual = {name: array + 1 for name, array in context.program_pool.outputs(case).items()}
+    found = judge_outputs(case, context, actual=actual, expected=expected, images=images)
+    assert not found.passed
+    attribute(case, context, images=images, actual=actual, expected=expected)
+    assert not localize_failure(case, context, images).error
+
+
+def late(case, context):
+    """Stop the worker of a case until its deadline has passed."""
+    pool = context.program_pool
+    images = context.model_store.images(case.model, case.batch)
+    os.kill(pool.pid(case), signal.SIGSTOP)
+    raises(CrashError, pool.run, case, images)
+
+
+FAULTS = ((killed, Isolation()), (damaged, Isolation()), (wrong, Isolation()), (late, Isolation(run=LATE)))
+LEAST_ROUNDS = 4 * len(FAULTS)
+
+
+def sample(folder):
+    """Return what may grow."""
+    parent = psutil.Process()
+    workers = parent.children(recursive=True)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {
+        "parent MB": parent.memory_info().rss / MEGABYTE,
+        "workers MB": sum(worker.memory_info().rss for worker in workers) / MEGABYTE,
+        "descriptors": sum(process.num_fds() for process in (parent, *workers)),
+        "processes": len(workers),
+        "files": len(files),
+        "files kB": sum(path.stat().st_size for path in files) / 1000,
+    }
+
+
+def growth(seconds, values):
+    """Return how much a fitted line grows over the second half of the time."""
+    half = len(seconds) // 2
+    slope, _ = np.polyfit(seconds[half:], values[half:], 1)
+    return slope * (seconds[-1] - seconds[half])
+
+
+def run(engine, minutes, folder):
+    """Judge cases for some minutes, and print a line a minute; return the samples, and the number of wrong verdicts."""
+    cases = [
+        Case(engine, model, precision, batch)
+        for model, precision, batch in product(make_models(folder), PRECISIONS[engine], BATCHES)
+    ]
+    samples, begun, minute, mistakes, judged = defaultdict(list), time.monotonic(), -1, 0, 0
+    with RunContext.create(folder / "cache", programs=ProgramCache(folder / "cache")) as context:
+        for number in count():
+            for case in cases:
+                mistakes += not is_right(case, context, first=number * max(BATCHES))
+                judged += 1
+            fault, isolation = FAULTS[number % len(FAULTS)]
+            with RunContext.create(folder / "cache", isolation=isolation) as other:
+                fault(cases[-1], other)
+            samples["seconds"].append(time.monotonic() - begun)
+            for name, value in sample(folder).items():
+                samples[name].append(value)
+            if samples["seconds"][-1] // 60 > minute:
+                minute = samples["seconds"][-1] // 60
+                shown = "  ".join(f"{name} {values[-1]:.1f}" for name, values in samples.items() if name != "seconds")
+                print(f"minute {minute:3.0f}  rounds {number + 1}  cases {judged}  {shown}", flush=True)
+            if samples["seconds"][-1] > 60 * minutes and number + 1 >= LEAST_ROUNDS:
+                return samples, mistakes
+
+
+def main():
+    """Print the samples and the verdict."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", default="onnxruntime:cpu", choices=PRECISIONS)
+    parser.add_argument("--minutes", type=float, default=60)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        tempfile.tempdir = os.environ["TMPDIR"] = folder  # also of the workers
+        samples, mistakes = run(options.engine, options.minutes, Path(folder))
+    seconds, grows = samples.pop("seconds"), False
+    for name, values in samples.items():
+        grown, allowed = growth(seconds, values), np.mean(values) * ALLOWED[name] if name in ALLOWED else 1
+        grows |= grown >= allowed
+        print(f"{'GROWS' if grown >= allowed else 'ok':<6}{name:<12} {values[-1]:8.1f}, grew by {grown:.2f}")
+    print(f"{len(seconds)} rounds, {mistakes} wrong verdicts")
+    sys.exit(bool(grows or mistakes))
+
+
+if __name__ == "__main__":
+    main()
