@@ -6,6 +6,7 @@ from importlib import util
 import pytest
 
 from fixtures.plugin import audit
+from fixtures.report.results_file import read_results
 from tests.meta.faulty_comparison import fault
 
 AGREEMENT = "tests/conformance/test_agreement.py"
@@ -85,7 +86,8 @@ FINDINGS = {  # fault -> plugin, what is found
     "a results file that is damaged": (
         "def pytest_collection_finish():\n"
         "    from fixtures.plugin import results_file\n"
-        "    results_file.write_results = lambda path, run: path.write_text('{')",
+        "    write = lambda path, run: (path.parent.mkdir(parents=True), path.write_text('{'))\n"
+        "    results_file.write_results = write",
         audit.NO_RESULTS.format(reason=".*"),
     ),
     "a JUnit file that is damaged": (
@@ -101,20 +103,23 @@ def test_audit_finds(runner, tmp_path, name):
     """With one line that names the test; the exit code is not success."""
     plugin, finding = FINDINGS[name]
     words = (AGREEMENT, *FP32, "--precision", "fp16", f"--junit-xml={tmp_path / 'junit.xml'}")
-    done = runner.small(*words, f"--results={tmp_path / 'results.json'}", plugin=plugin)
+    done = runner.small(*words, plugin=plugin)
     assert done.code == (1 if "4 failed" in done.out else NOTHING_COMPARED), done.text
     assert re.search(rf"^ERROR: {finding}", done.out, re.MULTILINE), done.text
 
 
 @pytest.mark.skipif(util.find_spec("xdist") is None, reason="pytest-xdist is not installed")
 def test_killed_process_of_xdist_is_found(runner, tmp_path):
-    """Its test has no properties, so the summary does not know its case; JUnit counts it as well."""
+    """Other tests of its case passed, but the case ended in an error, also in the results file; JUnit counts it."""
     kill = "import os\ndef pytest_runtest_call(item):\n    if 'float64' in item.nodeid: os.kill(os.getpid(), 9)"
-    words = (AGREEMENT, *FP32, "-n", "1", f"--junit-xml={tmp_path / 'junit.xml'}")
+    saved = tmp_path / "results.json"
+    words = (AGREEMENT, *FP32, "-n", "1", f"--junit-xml={tmp_path / 'junit.xml'}", f"--results={saved}")
     done = runner.small(*words, plugin=kill)
     assert done.code == 1, done.text
     (finding,) = re.findall(r"^ERROR: (.*)$", done.out, re.MULTILINE)
     assert re.fullmatch(FLOAT64 + audit.ENDED, finding)
+    assert re.search(r"^ERROR onnxruntime:cpu-test_nfnet@64-fp32-b2 ", done.out, re.MULTILINE), done.text
+    assert {item.case for item in read_results(saved).items} == {"onnxruntime:cpu-test_nfnet@64-fp32-b2"}
 
 
 def test_each_case_has_one_outcome(runner):

@@ -40,9 +40,11 @@ def test_crash_fails_one_case_and_the_run_goes_on(runner, tmp_path):
     assert len(set(re.findall(rf"^{CASE}3: failed at run: .*SIGABRT.*axis < rank.*$", done.out, re.MULTILINE))) == 1
     assert re.search(rf"^pass {CASE}1 ", done.out, re.MULTILINE)
     assert re.search(rf"^FAIL {CASE}3 .* tests failed: 1$", done.out, re.MULTILINE)
-    skipped = [row.get("message") for row in ET.parse(junit).iter("skipped")]  # noqa: S314  our own file
-    assert len(skipped) == 2
-    assert all(ENDED_BEFORE in message for message in skipped)
+    tests = ET.parse(junit)  # noqa: S314  our own file
+    messages = {tag: [row.get("message") for row in tests.iter(tag)] for tag in ("failure", "error", "skipped")}
+    assert [len(found) for found in messages.values()] == [1, 0, 2]  # though the program runs in a fixture
+    assert all(ENDED_BEFORE in message for message in messages["skipped"])
+    assert "ERROR at setup" not in done.out
 
 
 def test_crash_under_xdist_is_the_same(runner, tmp_path):

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from itertools import count, product
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +140,8 @@ def run(engine, minutes, folder):
     ]
     samples, begun, minute, mistakes, judged = defaultdict(list), time.monotonic(), -1, 0, 0
     with RunContext.create(folder / "cache", programs=ProgramCache(folder / "cache")) as context:
-        for number in count():
+        number = 0
+        while len(samples["seconds"]) < LEAST_ROUNDS or samples["seconds"][-1] < 60 * minutes:
             for case in cases:
                 mistakes += not is_right(case, context, first=number * max(BATCHES))
                 judged += 1
@@ -154,8 +155,8 @@ def run(engine, minutes, folder):
                 minute = samples["seconds"][-1] // 60
                 shown = "  ".join(f"{name} {values[-1]:.1f}" for name, values in samples.items() if name != "seconds")
                 print(f"minute {minute:3.0f}  rounds {number + 1}  cases {judged}  {shown}", flush=True)
-            if samples["seconds"][-1] > 60 * minutes and number + 1 >= LEAST_ROUNDS:
-                return samples, mistakes
+            number += 1
+    return samples, mistakes
 
 
 def main():
