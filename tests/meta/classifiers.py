@@ -243,6 +243,16 @@ def mostly_nan():
     return made.add("Mul", ["l", factor], ["y"]).model()
 
 
+def nan_in_a_channel():
+    """Channels as scores, one of which is NaN before its Relu."""
+    made = Classifier()
+    made.weights["b"][2] = np.nan
+    made.nodes.pop()
+    made.nodes[-1].output[0] = "y"
+    made.outputs["y"] = (FLOAT, ["n", 8])
+    return made.model()
+
+
 def all_equal():
     """The same score for every class, whatever the image."""
     made = Classifier(scores="l")
@@ -268,6 +278,28 @@ def quantised(layers=4):
         name, width = f"r{at}", 16
     made.add("GlobalAveragePool", [f"x{layers}"], ["p"]).add("Flatten", ["p"], ["f"])
     return made.add("MatMul", ["f", made.weight("head", 16, CLASSES)], ["y"]).model()
+
+
+def batch_normalised():
+    """A convolution without a bias, BatchNormalization with stored statistics, and scores times a constant."""
+    made = Classifier(scores="l")
+    made.nodes[0].CopyFrom(made.node("Conv", ["x", "w"], ["h"], pads=[1] * 4))
+    statistics = [
+        made.constant(name, np.abs(made.random.standard_normal(8)) + 0.1, np.float32)
+        for name in ("gain", "shift", "mean", "variance")
+    ]
+    made.nodes.insert(1, made.node("BatchNormalization", ["h", *statistics], ["c"]))
+    return made.add("Mul", ["l", made.constant("s", 0.3, np.float32)], ["y"]).model()
+
+
+def standardised_images():
+    """The mean and the standard deviation of the images are in the graph."""
+    made = Classifier(image="i")
+    mean, deviation = (
+        made.constant(name, np.reshape([0.5, 0.3, 0.7], (1, 3, 1, 1)), np.float32) for name in ("mean", "deviation")
+    )
+    made.add("Div", ["m", deviation], ["i"], first=True).add("Sub", ["x", mean], ["m"], first=True)
+    return made.model()
 
 
 def contributed():

@@ -191,7 +191,7 @@ def test_failing_images_of_a_large_batch_run_alone_with_a_note(context, spoiled,
     assert localize_case(case, context, images[:2]).notes == ()
 
 
-FACTS = {"precision": "fp32", "engine": "onnxruntime:cpu", "fast_math": "False"}
+FACTS = {"precision": "fp32", "engine": "onnxruntime:cpu", "fast_math": "False", "graph_optimization": "all"}
 
 
 def test_bug_report_reproduces_the_error_with_onnxruntime_alone(planted, tmp_path):
@@ -219,6 +219,16 @@ def test_bug_report_compiles_with_the_options_of_the_engine(planted, tmp_path, f
     )
     assert printed == calls
     assert last.startswith(f"migraphx at {facts['precision']} ")
+
+
+def test_bug_report_runs_the_module_that_ran(planted, tmp_path):
+    """Its file is loaded, not the package of that name that Python finds."""
+    (tmp_path / "module.py").write_text(MIGRAPHX)
+    facts = FACTS | {"engine": "migraphx:gpu", "binding": f"python module {tmp_path / 'module.py'}"}
+    other = {"migraphx.py": "raise AssertionError"}
+    _, (*_, printed, last) = reported(planted(BIAS_LOST), tmp_path / "report", facts, other, code=0)
+    assert printed == "compiled gpu {'fast_math': False}"
+    assert last.startswith("migraphx at fp32 ")
 
 
 def test_bug_report_shows_nan(planted, tmp_path):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from fixtures.localize import bug_report
 from fixtures.localize.records import BUG_REPORT, HIDDEN, NO_WRONG_BLOCK, NOTHING_COMPARED, WRONG
+from fixtures.machine import WITHIN
 from fixtures.plugin.agreement import NOT_EVERY_BLOCK, WRONG_BLOCK
 from fixtures.run.localize import ERROR
 from fixtures.verdict.message import DISAGREES, FIRST_WRONG_BLOCK, REPRODUCE, SAVED
@@ -31,9 +32,10 @@ def values(label, done):
 
 
 def test_failure_names_the_wrong_block_and_its_bug_report(runner):
-    """The summary of pytest repeats the message if $CI is set."""
-    done = runner.small(*FLOAT64, plugin=fault(SCALED))
+    """And the command that repeats the test, inside what this run is inside of."""
+    done = runner.small(*FLOAT64, plugin=fault(SCALED), env={WITHIN: ".ci/with-migraphx --gpu gfx942"})
     assert done.code == 1
+    assert all(command.startswith(".ci/with-migraphx --gpu gfx942 pytest ") for command in values(REPRODUCE, done))
     (line,) = values(FIRST_WRONG_BLOCK, done)
     assert line.startswith(("logits (", "stages.2.0 ("))
     folder = Path(line.rpartition(f"{BUG_REPORT}: ")[2])

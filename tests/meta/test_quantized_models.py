@@ -13,6 +13,7 @@ from fixtures.onnx_file import inspect
 from fixtures.onnx_quantization import quantized_tensors
 from fixtures.precisions import QUANTIZED_TYPES, QuantizationRule
 from fixtures.quantization.derive import decompose, quantized_model
+from fixtures.quantization.fold import fold
 from fixtures.records import Case, ModelSpec, QuantizedTensor
 from fixtures.reference.evaluator import GraphEvaluator
 from fixtures.run.compare import compare
@@ -48,8 +49,8 @@ IMAGES = RNG.standard_normal((4, 2, 3, 3)).astype(np.float32)
 
 
 def evaluated(model, feeds, *names):
-    """Tensors of a model in memory."""
-    return GraphEvaluator(Path("model.onnx"), model).evaluate({"x": np.float64(feeds)}, names)
+    """Tensors of a model in memory, by default its outputs."""
+    return GraphEvaluator(Path("model.onnx"), model).evaluate({"x": np.float64(feeds)}, names or None)
 
 
 @pytest.mark.parametrize(("kind", "numpy_type"), [(INT8, np.int8), (FP8, ml_dtypes.float8_e4m3fn)])
@@ -68,6 +69,37 @@ def test_quantised_convolution_follows_the_formula(conv, kind, numpy_type):
     x, w = narrow(given, np.abs(IMAGES).max()), narrow(weights["w"], np.abs(weights["w"]).max())
     expected = np.einsum("nchw,ochw->no", x, w) + weights["b"]
     assert np.allclose(evaluated(model, given, "h")["h"][..., 0, 0], expected, rtol=1e-12, atol=1e-12)
+
+
+NORMALISE = "BatchNormalization (a, g, v, b, g)"
+FOLDED = {  # nodes after a product -> what is left of them
+    f"a = Conv(x, w, v) y = {NORMALISE}": ["Conv"],
+    f"a = Conv(x, w) y = {NORMALISE}": ["Conv", "Add"],
+    "a = Conv(x, w, v) c = Div(a, s) y = Mul(s, c)": ["Conv"],
+    "c = Conv(x, w) a = Mul(c, m) y = Relu(a)": ["Conv", "Relu"],
+    "f = Flatten(x) a = MatMul(f, d) y = Mul(a, b)": ["Flatten", "MatMul"],
+    "f = Flatten(x) a = Gemm <transB = 1> (f, e, b) y = Div(a, b)": ["Flatten", "Gemm"],
+    "a = Conv(x, w) c = Mul(a, s) y = Add(a, c)": ["Conv", "Mul", "Add"],  # the product is read twice
+    "a = Conv(x, w) y = Mul(a, r)": ["Conv", "Mul"],  # a factor for each column
+    "a = Conv(x, w) c = Mul(x, x) z = Conv(c, w) y = Mul(a, z)": ["Conv", "Mul", "Conv", "Mul"],
+}
+
+
+@pytest.mark.parametrize("nodes", FOLDED)
+def test_constants_after_a_product_are_folded(tmp_path, nodes):
+    """The outputs stay the same; other readers of a weight read the old one."""
+    shapes = {"w": (5, 2, 3, 3), "v": (5,), "b": (5,), "g": (5,), "m": (1, 5, 1, 1), "s": (), "r": (3,)}
+    shapes |= {"d": (18, 5), "e": (5, 18)}
+    model = onnx.parser.parse_model(
+        f'<ir_version: 9, opset_import: ["" : 20]> g (float[n, 2, 3, 3] x) => (float y) {{ {nodes} }}'
+    )
+    for name, shape in shapes.items():
+        values = np.abs(RNG.standard_normal(shape)).astype(np.float32) + 0.5
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(values, np.float32), name))
+    before = evaluated(model, IMAGES)["y"]
+    fold(model, tmp_path)
+    assert [node.op_type for node in model.graph.node] == FOLDED[nodes]
+    assert np.allclose(evaluated(model, IMAGES)["y"], before, 1e-5, 1e-6)
 
 
 def test_scales_have_the_smallest_value_of_the_rule(conv):
