@@ -1,6 +1,5 @@
 """Models of users on MIGraphX: quantised as it changes graphs, and bug reports whose script shows the fault again."""
 
-import os
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from tests.meta import classifiers
 
 pytestmark = pytest.mark.migraphx
 REF = ("--engine", "migraphx:ref", "--inputs", "2", "--batch", "2")
+INSIDE = ".ci/with-migraphx"
 OTHER_MODULE = "raise AssertionError('the C library ran')"
 
 
@@ -27,7 +27,7 @@ def compare(ref_engine, runner, tmp_path):
     def run(name, *words):
         path = tmp_path / f"{name}.onnx"
         onnx.save(getattr(classifiers, name)(), path)
-        return runner.compare(f"--model={path}", *REF, *words)
+        return runner.compare(f"--model={path}", *REF, *words, env={WITHIN: INSIDE})
 
     return run
 
@@ -60,5 +60,5 @@ def test_script_of_a_bug_report_shows_the_fault_again(compare, name):
     assert (right[0].split()[0], engine[0].split()[0]) == ("onnxruntime", "migraphx")
     assert recorded[2] == engine[2] != right[2]
     assert ("NaN or Inf differ" in engine[2]) == (name == "nan_in_a_channel")
-    command = f"run it in this folder: {SUITE / os.environ[WITHIN]} python {bug_report.SCRIPT}\n"
+    command = f"run it in this folder: {SUITE / INSIDE} python {bug_report.SCRIPT}\n"
     assert command in (folder / bug_report.README).read_text()
