@@ -73,12 +73,14 @@ def fields(data, start, end, message):
 def damaged():
     """Yield (name, content) of the healthy model: truncated before each field, and with a bit of each part flipped."""
     data = healthy().SerializeToString()
-    for start, header, _ in fields(data, 0, len(data), "model"):
+    found = [*fields(data, 0, len(data), "model")]
+    for start, *_ in found:
         yield f"truncated-{start:04}", data[:start]
-        for place in {start, header - 1, header} - {len(data)}:  # number of the field, length, content
-            flipped = bytearray(data)
-            flipped[place] ^= 1 << place % 7
-            yield f"flipped-{place:04}", bytes(flipped)
+    places = {place for start, header, _ in found for place in (start, header - 1, header)}
+    for place in sorted(places - {len(data)}):  # number of a field, its length, its content
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << place % 7
+        yield f"flipped-{place:04}", bytes(flipped)
 
 
 def changed(change):

@@ -4,7 +4,7 @@ import textwrap
 
 import pytest
 
-from fixtures import precisions
+from fixtures import hardware, precisions
 from fixtures.engines.registry import (
     BEST_FIRST,
     ENGINE_NAMES,
@@ -16,6 +16,7 @@ from fixtures.engines.registry import (
     engine_info,
     engine_status,
     open_engine,
+    required_engines,
 )
 from fixtures.errors import EngineUnavailable, UsageError
 from fixtures.nfnet.variants import BY_NAME
@@ -111,3 +112,26 @@ def test_status_of_all_engines_loads_no_runtime(runner):
     """
     done = runner.python("-c", textwrap.dedent(script))
     assert (done.code, done.out) == (0, "done\n"), done.err
+
+
+@pytest.mark.parametrize(
+    ("on_bus", "listed", "override", "required"),
+    [
+        (0, (), "", False),
+        (1, (90402,), "", True),
+        (1, (100300,), "", True),
+        (1, (130000,), "", True),  # newer than the table
+        (1, (100306,), "", False),  # integrated in a Ryzen
+        (1, (90012,), "", False),
+        (2, (110003, 110000), "", True),
+        (1, (), "", True),  # no driver says which one
+        (2, (100306,), "", True),
+        (1, (100306,), "10.3.0", True),
+    ],
+)
+def test_a_gpu_that_rocm_supports_must_be_judged(monkeypatch, on_bus, listed, override, required):
+    """Integrated GPUs that it does not support need not be."""
+    monkeypatch.setattr(hardware, "amd_gpus", lambda *_: ["0000:03:00.0"] * on_bus)
+    monkeypatch.setattr(hardware, "gpu_nodes", lambda *_: [{"gfx_target_version": str(version)} for version in listed])
+    monkeypatch.setenv("HSA_OVERRIDE_GFX_VERSION", override)
+    assert required_engines() == (("migraphx:gpu",) if required else ())
