@@ -19,7 +19,7 @@ USAGE, NOTHING = 4, 6
 
 
 def test_missing_default_engine_is_skipped_with_the_reason(runner):
-    """Header, skip and summary show it; other engines are judged. A GPU that ROCm does not support is no reason to fail."""
+    """Header, skip and summary show it; others are judged. A GPU that ROCm does not support is no reason to fail."""
     done = runner.pytest("tests/conformance/test_engines.py", AGREEMENT, *SMALL, env=NOWHERE, plugin=INTEGRATED)
     assert done.code == 0, done.text
     assert "  migraphx:gpu: NOT JUDGED, there is no MIGraphX in the given location, /nonexistent\n" in done.out

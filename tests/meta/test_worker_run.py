@@ -1,11 +1,13 @@
 """Whole runs with engines in workers: a crash, a deadline or an interrupt loses nothing."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import psutil
 import pytest
@@ -27,7 +29,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 sys.argv[:] = sys.argv[1:]
 (runpy.run_path if sys.argv[0].endswith(".py") else runpy.run_module)(sys.argv[0], run_name="__main__")
 """
-SLOWEST_END = 30.0  # seconds; one where nothing else runs, and the engine hangs for 99
+LATEST_END = 2.0  # seconds after a signal, the time aside in which the process waits for a CPU that others use
+ATTEMPTS = 3  # it also waits for the disk and for other processes
 
 
 def test_crash_fails_one_case_and_the_run_goes_on(runner, tmp_path):
@@ -133,11 +136,29 @@ def test_latency_is_sampled_in_the_worker(runner, tmp_path):
     assert '"warmup_calls"' in report.read_text()
 
 
-def started(runner, words, env):
-    """Start a command in the background."""
+def ended(runner, words, env, mark, number):
+    """Send a command a signal once ``mark`` exists; return its exit code, its output and the seconds to its end."""
+    mark.unlink(missing_ok=True)
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     command = [sys.executable, "-c", OBEY, *map(str, words)]
-    return subprocess.Popen(command, cwd=ROOT, env=runner.environment(env), **streams)
+    process = subprocess.Popen(command, cwd=ROOT, env=runner.environment(env), **streams)
+    while not mark.exists():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    begun = time.monotonic() - seconds_without_cpu(process.pid)
+    process.send_signal(number)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    seconds = time.monotonic() - seconds_without_cpu(process.pid) - begun
+    out, _ = process.communicate()
+    assert workers
+    assert not still_running(workers, seconds=1.0)
+    return process.returncode, out, seconds
+
+
+def seconds_without_cpu(pid):
+    """How long a process has waited for a CPU; Linux's documentation of scheduler statistics."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 @pytest.mark.parametrize(
@@ -151,7 +172,7 @@ def started(runner, words, env):
     ],
 )
 def test_signal_ends_everything_and_keeps_the_results(runner, tmp_path, tool, number, code):
-    """Whatever the engine is doing."""
+    """Within two seconds, whatever the engine is doing."""
     mark, junit = tmp_path / "hangs", tmp_path / "junit.xml"
     hang = f"open({str(mark)!r}, 'w'); time.sleep(99)"
     if tool != "ort_comparison":
@@ -160,18 +181,12 @@ def test_signal_ends_everything_and_keeps_the_results(runner, tmp_path, tool, nu
     else:
         env = crashing.environment(tmp_path, at_run=hang, condition="self.runs == 3")
         words = ("ort_comparison.py", *SMALL)
-    process = started(runner, words, env)
-    while not mark.exists():
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.05)
-    workers = psutil.Process(process.pid).children(recursive=True)
-    begun = time.monotonic()
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
-    assert time.monotonic() - begun < SLOWEST_END
-    assert process.returncode == code, out
-    assert workers
-    assert not still_running(workers, seconds=1.0)
+    for _ in range(ATTEMPTS):
+        found, out, seconds = ended(runner, words, env, mark, number)
+        if seconds < LATEST_END:
+            break
+    assert seconds < LATEST_END
+    assert found == code, out
     if tool == "pytest":
         assert re.search(rf"^pass {CASE}1 ", out, re.MULTILINE), out
         assert len(list(ET.parse(junit).iter("testcase"))) >= 2  # noqa: S314  our own file
