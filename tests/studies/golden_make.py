@@ -8,6 +8,7 @@ Prints the relative L2 error of the fp32 graph in ONNX Runtime for each; exits 1
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -57,4 +58,6 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("variants", nargs="*", choices=[*BY_NAME, []], metavar="NAME")
+    sys.exit(main(parser.parse_args().variants))

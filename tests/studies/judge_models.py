@@ -3,6 +3,7 @@
 Prints the exit code, the largest error and the last line of each, and counts.
 """
 
+import argparse
 import re
 import subprocess
 import sys
@@ -29,4 +30,7 @@ def main(folder, options):
 
 
 if __name__ == "__main__":
-    sys.exit(not main(Path(sys.argv[1]), sys.argv[2:]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    known, others = parser.parse_known_args()
+    sys.exit(not main(known.folder, others))

@@ -4,7 +4,7 @@ Needs timm, torch and onnxscript. Each ``test_*`` network is written by both exp
 a dynamic batch, and seeded weights. What cannot be exported is listed. ``judge_models.py`` judges the folder.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import timm
@@ -37,4 +37,6 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    main(parser.parse_args().folder)

@@ -1,0 +1,187 @@
+"""Every command in the documents works: it is run here or by .ci/run, or at least its options are parsed.
+
+A command that is new in a document needs a row in one of the tables.
+"""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from fixtures.cli.comparison import EXAMPLES
+from fixtures.report import results_file
+from tests.meta.test_found import shown
+from tests.meta.test_results_file import EMPTY
+from tests.studies.found import models
+
+ROOT = Path(__file__).parents[2]
+GATE = [ROOT / ".ci/run", *(ROOT / ".github/workflows").glob("*.yml")]
+OPTION = r"\.ci/with-migraphx --gpu( ARCHITECTURE)?$"  # without a command
+COMMAND = re.compile(rf"(?!{OPTION})(pytest|python3?|ort_comparison\.py|chrt|\.ci/\S+|\.venv/\S+) \S")
+WITHIN = r"\.ci/with-migraphx( --gpu gfx\w+)? |chrt -f 1 "  # prefixes that this test cannot run
+HISTORY = "CHANGELOG.md"  # these commands made the figures of their day
+FEW = "tests/conformance/test_agreement.py --precision fp32 --batch 1 --engine onnxruntime:cpu"
+SMALL = "--engine onnxruntime:cpu --variant test_nfnet --image-size 64 --speed-seconds 0.01"
+EITHER = {0, 2}  # 2: MIGraphX is not installed
+RUN = {  # command: further words, which make it small; exit codes
+    "pytest --engine onnxruntime:cpu --variant test_nfnet --image-size 64": (FEW, {0}),
+    "pytest --model=resnet50.onnx --engine migraphx:ref": (FEW, {0}),
+    "pytest tests/performance --batch 1,8,64 --precision fp32,fp16": (SMALL, {0}),
+    "python ort_comparison.py doctor": ("", EITHER),
+    "python ort_comparison.py operators": ("", {0}),
+    "python ort_comparison.py report results.json": ("", {0}),
+    "python ort_comparison.py report results.json --html report.html": ("", {0}),
+    "python ort_comparison.py report compare before.json after.json": ("", {0}),
+    "python ort_comparison.py --model resnet50.onnx": ("", EITHER),
+    "python ort_comparison.py --model resnet50.onnx --engine onnxruntime:cpu": ("", {0}),
+    "python ort_comparison.py --engine onnxruntime:cpu": ("--model resnet50.onnx", {0}),
+    "python ort_comparison.py --images cat.jpg photographs/": ("", EITHER),
+    "python ort_comparison.py --images cat.jpg photographs/ --precision fp16": ("--engine onnxruntime:cpu", {0}),
+    "python tests/studies/found/models.py found": ("", {0}),
+}
+GPU, MINUTES, TESTS = "it needs a GPU", "it takes minutes; .ci/run runs it on fewer cases", "it runs these tests"
+ELSEWHERE, TORCH, BROWSER = "other tests run it, with files of their own", "it needs PyTorch", "it opens a browser"
+PARSED = {  # command: why this test does not run it
+    "pytest --engine migraphx:gpu --require-engine migraphx:gpu --junit-xml=results.xml --report-html=report.html": GPU,
+    ".ci/with-migraphx pytest --engine migraphx:ref": MINUTES,
+    ".ci/with-migraphx --gpu gfx942 pytest --engine migraphx:gpu": MINUTES,
+    ".ci/with-migraphx pytest tests/meta -m migraphx --require-engine migraphx:ref": MINUTES,
+    "pytest tests/performance": MINUTES,
+    "pytest tests/conformance": MINUTES,
+    "pytest tests/meta": TESTS,
+    "pytest tests/meta -m slow": TESTS,
+    "pytest tests/meta/test_verdict.py": TESTS,
+    "pytest --help": ELSEWHERE,
+    "pytest tests/performance --benchmark-save=before": ELSEWHERE,
+    "pytest tests/performance --benchmark-compare --benchmark-compare-fail=min:5%": ELSEWHERE,
+    "pytest tests/performance/test_ab.py --ab=OTHER_VENV_OR_ROCM": ELSEWHERE,
+    "pytest tests/conformance --engine example:cpu": ELSEWHERE,
+    "pytest --write-known-failures=known.toml": ELSEWHERE,
+    "pytest --known-failures=known.toml": ELSEWHERE,
+    "python ort_comparison.py": ELSEWHERE,
+    "pip install notebook && jupyter notebook nfnet_inference.ipynb": BROWSER,
+    "python tests/studies/faults/power.py --variant digits_nfnet --precision all --local": MINUTES,
+    "python tests/studies/faults/quantization.py --variant digits_nfnet --seeds 5": MINUTES,
+    "python tests/studies/training/train.py": TORCH,
+    "python tests/studies/golden_make.py NAME": TORCH,
+    'python -c "from fixtures.report import results_file as file; file.SCHEMA.write_bytes(file.schema())"': ELSEWHERE,
+}
+SLOW = {"tests/meta", "--benchmark-compare"}  # to collect; the second needs a saved run
+STUBS = ("timm", "timm.models", "timm.models.nfnet", "torch", "sklearn", "sklearn.datasets", "safetensors.torch")
+PARSE = f"""
+import argparse, pathlib, runpy, sys, unittest.mock
+sys.modules |= {{name: unittest.mock.MagicMock() for name in {STUBS}}}
+parse = argparse.ArgumentParser.parse_args
+def parse_only(*words, **more):
+    parse(*words, **more)
+    sys.exit(0)
+argparse.ArgumentParser.parse_args = parse_only
+del sys.argv[0]
+sys.path[0] = str(pathlib.Path(sys.argv[0]).parent)
+runpy.run_path(sys.argv[0], run_name="__main__")
+sys.exit("no options were parsed")
+"""
+
+
+def pages():
+    """Return the text of each document."""
+    paths = [*ROOT.glob("*.md"), *ROOT.glob("fixtures/**/*.md"), *ROOT.glob("tests/**/*.md")]
+    paths += [*ROOT.glob(".ci/**/*.md"), *ROOT.glob(".github/**/*.md")]
+    examples = "".join(f"`{line.strip()}`\n" for line in EXAMPLES.splitlines())
+    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths} | {"--help": examples}
+
+
+def commands(text):
+    """Return the commands of a document: lines of blocks marked sh or console, and code within a sentence."""
+    blocks = re.findall(r"^```(sh|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    found = [
+        line.removeprefix("$ ")
+        for kind, block in blocks
+        for line in block.splitlines()
+        if line.strip() and (kind == "sh" or line.startswith("$ "))
+    ]
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    found += [code for code in re.findall(r"`([^`]+)`", prose) if COMMAND.match(code)]
+    return [plain(command) for command in found]
+
+
+def plain(command):
+    """Return a command without its comment and the folder of its venv."""
+    command = " ".join(re.sub(r" +# .*", "", command).replace(".venv/bin/", "").split())
+    return re.sub(r"^(python3? )?ort_comparison\.py", "python ort_comparison.py", command)
+
+
+def in_gate(command):
+    """Return whether .ci/run or a workflow runs exactly this."""
+    lines = [line.partition("run: ")[2] or line for path in GATE for line in path.read_text("utf-8").splitlines()]
+    first = commands((ROOT / "README.md").read_text(encoding="utf-8"))[:2]  # readme_command of .ci/run
+    return command in {*first, ".ci/run", *map(str.strip, lines)}
+
+
+DOCUMENTED = {command: name for name, text in pages().items() for command in commands(text) if name != HISTORY}
+OF_FOUND = [command for product in ("MIGraphX", "ONNX Runtime", "onnx") for command, _ in shown(product)]
+OF_HISTORY = sorted({*commands(pages()[HISTORY])} - {*DOCUMENTED})
+
+
+@pytest.fixture(scope="module")
+def run(runner, tmp_path_factory):
+    """Run words of a command in this suite, with the files that it names in a folder of its own."""
+    folder = tmp_path_factory.mktemp("documents")
+    (folder / "photographs").mkdir()
+    for name in ("cat.jpg", "photographs/dog.jpg"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).save(folder / name)
+    (folder / "FOLDER").mkdir()
+    onnx.save(models.model("gate"), folder / "resnet50.onnx")
+    for name in ("results.json", "before.json", "after.json"):
+        results_file.write_results(folder / name, EMPTY)
+    places = dict.fromkeys(("example:cpu", "migraphx:ref"), "onnxruntime:cpu")  # which every machine has
+    places |= {"NAME": "test_nfnet", "/path/to/project": str(ROOT), "OTHER_VENV_OR_ROCM": sys.prefix}
+
+    def place(word):
+        option, equals, value = word.rpartition("=")
+        is_file = re.search(r"\.(json|onnx|jpg|html|xml|toml)$|^photographs/$|^found$|^FOLDER$", value)
+        return option + equals + (str(folder / value) if is_file else places.get(value, value))
+
+    def runs(words, *, as_script=None):
+        program, *words = map(place, words)
+        if program == "pytest":
+            return runner.pytest(*words)
+        return runner.forked(as_script or ROOT / words[0], *(words if as_script else words[1:]))
+
+    return runs
+
+
+def test_every_command_has_a_row():
+    """And every row is needed."""
+    known = {*RUN, *PARSED, *OF_FOUND}
+    assert {
+        command: name for command, name in DOCUMENTED.items() if command not in known and not in_gate(command)
+    } == {}
+    assert {*RUN, *PARSED} - {*DOCUMENTED} == set()
+
+
+@pytest.mark.parametrize("command", RUN)
+def test_command_runs(run, command):
+    """With words that make it small."""
+    more, codes = RUN[command]
+    done = run([*shlex.split(command), *shlex.split(more)])
+    assert done.code in codes, done.text
+
+
+@pytest.mark.parametrize("command", [*PARSED, *OF_HISTORY])
+def test_options_exist(run, runner, command):
+    """Also the files and the selected tests."""
+    words = shlex.split(re.sub(WITHIN, "", command))
+    assert [word for word in words if word.endswith((".py", ".ipynb")) and not (ROOT / word).is_file()] == []
+    if words[0] == "pytest":
+        done = run([*words, "--markers" if SLOW & {*words} else "--collect-only", "-q"])
+    elif words[0] == "python" and words[1] != "-c":
+        done = run(words, as_script=runner.text_file(PARSE))
+    else:
+        return
+    assert done.code == 0, done.text
