@@ -21,9 +21,9 @@ from tests.studies.found import models
 
 ROOT = Path(__file__).parents[2]
 GATE = [ROOT / ".ci/run", *(ROOT / ".github/workflows").glob("*.yml")]
-OPTION = r"\.ci/with-migraphx --gpu( ARCHITECTURE)?$"  # without a command
+OPTION = r"\.ci/with-migraphx --(gpu|browser)( ARCHITECTURE)?$"  # without a command
 COMMAND = re.compile(rf"(?!{OPTION})(pytest|python3?|ort_comparison\.py|chrt|\.ci/\S+|\.venv/\S+) \S")
-WITHIN = r"\.ci/with-migraphx( --gpu gfx\w+)? |chrt -f 1 "  # prefixes that this test cannot run
+WITHIN = r"\.ci/with-migraphx( --gpu gfx\w+| --browser)? |chrt -f 1 "  # prefixes that this test cannot run
 HISTORY = "CHANGELOG.md"  # these commands made the figures of their day
 FEW = "tests/conformance/test_agreement.py --precision fp32 --batch 1 --engine onnxruntime:cpu"
 SMALL = "--engine onnxruntime:cpu --variant test_nfnet --image-size 64 --speed-seconds 0.01"
@@ -64,6 +64,7 @@ PARSED = {  # command: why this test does not run it
     "pytest --write-known-failures=known.toml": ELSEWHERE,
     "pytest --known-failures=known.toml": ELSEWHERE,
     "python ort_comparison.py": ELSEWHERE,
+    ".ci/with-migraphx --browser sh -c 'npm ci --prefix tests/meta/browser && pytest tests/meta/browser'": MINUTES,
     "pip install notebook && jupyter notebook nfnet_inference.ipynb": BROWSER,
     "python tests/studies/faults/power.py --variant digits_nfnet --precision all --local": MINUTES,
     "python tests/studies/faults/quantization.py --variant digits_nfnet --seeds 5": MINUTES,
