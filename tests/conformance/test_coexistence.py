@@ -31,7 +31,7 @@ def test_programs_do_not_interfere(case, other_case, model_store, program_pool, 
     assert_agrees(second, copies, reference="the same engine, alone", images=images)
     reference = "the same engine, before another program ran"
     assert_agrees(other_second, other_first, reference=reference, images=other_images)
-    if program_pool.engine(case.engine).deterministic:
+    if program_pool.engine(case.engine).target.deterministic:
         assert bits(second) == bits(copies), "another program changed the last bits"
         assert bits(other_second) == bits(other_first), "another program changed the last bits"
 
@@ -41,7 +41,10 @@ def test_many_runs_neither_drift_nor_leak(case, program_pool, run, images, asser
     start = time.perf_counter()
     first = run(images)
     runs = max(FEWEST_RUNS, min(MOST_RUNS, int(SECONDS / max(time.perf_counter() - start, 1e-6))))
-    deterministic, process = program_pool.engine(case.engine).deterministic, psutil.Process(program_pool.pid(case))
+    deterministic, process = (
+        program_pool.engine(case.engine).target.deterministic,
+        psutil.Process(program_pool.pid(case)),
+    )
     memory = [process.memory_info().rss]
     for half in (runs // 2, runs - runs // 2):
         for _ in range(half):

@@ -23,7 +23,7 @@ def test_saved_program_loads_unchanged(case, program_pool, program, run, images,
     with contextlib.closing(program_pool.request(case).load(saved)) as loaded:
         actual = loaded.run({loaded.inputs[0].name: images})
     assert_agrees(actual, expected, reference="the same program before it was saved", images=images)
-    if program_pool.engine(case.engine).deterministic:
+    if program_pool.engine(case.engine).target.deterministic:
         assert_identical(actual, expected)
 
 
@@ -34,5 +34,5 @@ def test_second_program_gives_the_same_outputs(case, program_pool, run, images, 
     with contextlib.closing(program_pool.second_program(case)) as second:
         actual = second.run({second.inputs[0].name: images})
     assert_agrees(actual, expected, reference="another program of the case", images=images)
-    if program_pool.engine(case.engine).deterministic:
+    if program_pool.engine(case.engine).target.deterministic:
         assert_identical(actual, expected)

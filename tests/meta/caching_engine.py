@@ -21,7 +21,7 @@ from fixtures.engines import registry
 from fixtures.engines.onnxruntime import engine
 from tests.meta.caching_engine import CachingEngine
 engine.OnnxRuntimeEngine = CachingEngine
-registry.ENGINES["onnxruntime:cpu"] = replace(registry.ENGINES["onnxruntime:cpu"], caches_programs=True)
+registry.OWN = (replace(registry.ONNXRUNTIME, caches_programs=True), registry.MIGRAPHX)
 """  # makes programs of ONNX Runtime cacheable
 
 

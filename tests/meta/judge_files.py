@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from fixtures.engines.registry import engine_info
+from fixtures.engines.registry import descriptor_of
 from fixtures.errors import NotJudgedError, SuiteError
 from fixtures.onnx_file import inspect
 from fixtures.records import Case, ModelSpec
@@ -33,7 +33,7 @@ def outcome(context, engine, path):
 
 
 engine, cache, *names = sys.argv[1:]
-isolation = DEFAULT_ISOLATION if engine_info(engine).caches_programs else None
+isolation = DEFAULT_ISOLATION if descriptor_of(engine).caches_programs else None
 with RunContext.create(Path(cache), isolation=isolation) as context:
     for name in names:
         begin = time.perf_counter()

@@ -1,36 +1,130 @@
-"""An engine is added by the steps of fixtures/engines/README.md."""
+"""An engine is added by the steps of fixtures/engines/README.md, from outside of the suite."""
 
 import re
 import shutil
 from pathlib import Path
 
+import pytest
+
+from fixtures.engines.plugins import HOOK, REPAIR, VARIABLE
+from fixtures.engines.registry import engine_names
+from fixtures.errors import UsageError
+
 ROOT = Path(__file__).parents[2]
-PLACES = ("from fixtures.engines.base import Engine\n", "RUNTIMES = {\n", "    for info in (\n")
+README = ROOT / "fixtures/engines/README.md"
+CASE = ("--variant", "test_nfnet", "--image-size", "64", "--precision", "fp32", "--batch", "1")
+AGREEMENT = "tests/conformance/test_agreement.py"
+NAME = "example:cpu-test_nfnet@64-fp32-b1"
+GOOD = f"""
+from fixtures.engines.descriptor import Descriptor, EnginePrecision, Target
+from fixtures.records import EngineStatus
+def {HOOK}(): return [Descriptor(NAME, TARGETS, STATUS, None, OPTIONS)]
+NAME, OPTIONS = "example", ()
+TARGETS = (Target("cpu", {{"fp32": EnginePrecision("float")}}),)
+def STATUS(*_): return EngineStatus("example:cpu")
+"""
 
 
-def add_rows(registry, readme):
-    """Insert the documented lines, each below its place."""
-    (lines,) = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
-    text = registry.read_text(encoding="utf-8")
-    for place, line in zip(PLACES, lines.splitlines(keepends=True), strict=True):
-        assert text.count(place) == 1
-        text = text.replace(place, place + line)
-    registry.write_text(text, encoding="utf-8")
+def documented(language):
+    """The code of a block of the README."""
+    (block,) = re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    return block
 
 
-def test_documented_steps_add_an_engine(runner, tmp_path):
-    """In a copy of the suite: write the engine, add the lines to the registry, run the conformance tests."""
-    for name in ("fixtures", "tests"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("conftest.py", "pytest.ini", "requirements_nfnet.txt"):
-        shutil.copy(ROOT / name, tmp_path)
-    engines = tmp_path / "fixtures" / "engines"
-    (engines / "example").mkdir()
-    (engines / "example" / "__init__.py").write_text('"""An example."""\n')
-    shutil.copy(tmp_path / "tests/meta/example_engine.py", engines / "example" / "engine.py")
-    add_rows(engines / "registry.py", engines / "README.md")
-    case = ("--variant", "test_nfnet", "--image-size", "64", "--precision", "fp32", "--batch", "1")
-    tests = ("tests/conformance/test_agreement.py", "tests/conformance/test_saving.py")
-    done = runner.pytest(*tests, "--engine", "example:cpu", *case, cwd=tmp_path, isolated=True)
+@pytest.fixture
+def folder(tmp_path):
+    """A folder outside of the suite with the documented file and the engine that it opens."""
+    (tmp_path / "example.py").write_text(documented("python"))
+    shutil.copy(ROOT / "tests/meta/example_engine.py", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", documented("sh").splitlines())
+def test_documented_commands_find_the_engine(runner, folder, command):
+    """The engine runs in a worker; nothing of the suite is changed."""
+    env = {name: str(folder / value) for name, value in re.findall(r"^(\w+)=(\S+) ", command)}
+    env["PYTHONPATH"], words = str(folder), command.split()
+    if "pytest" in words:
+        selected = (AGREEMENT, *words[words.index("tests/conformance") + 1 :], *CASE)
+        done = runner.pytest(*selected, f"--results={folder / 'results.json'}", env=env, isolated=True)
+        assert NAME in done.out
+        assert NAME in (folder / "results.json").read_text()
+    else:
+        more = () if "doctor" in words else (*CASE, "--inputs", "1")
+        done = runner.compare(*words[words.index("ort_comparison.py") + 1 :], *more, env=env, isolated=True)
+        assert re.search(r"(?m)^AGREE: example:cpu|^ok +example:cpu", done.out)
+    assert done.code == 0 or "doctor" in words, done.text
+
+
+def test_engine_of_a_conftest_runs_under_xdist(runner, folder):
+    """The engine's own workers are grandchildren there."""
+    (folder / "example.py").rename(folder / "conftest.py")
+    (folder / "test_nothing.py").touch()
+    place = (AGREEMENT, folder, f"--rootdir={ROOT}", f"--config-file={ROOT / 'pytest.ini'}", "-n", "1")
+    words = ("--engine", "example:cpu", "--require-engine", "example:cpu", *CASE)
+    done = runner.pytest(*place, *words, env={"PYTHONPATH": str(folder)}, isolated=True)
     assert done.code == 0, done.text
-    assert "example:cpu-test_nfnet@64-fp32-b1" in done.out
+
+
+def test_entry_point_is_found(runner, folder):
+    """Of an installed package; here its metadata are beside the module."""
+    metadata = folder / "example-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: example\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[nfnet_engines]\nany = example\n")
+    words = ("--engine", "example:cpu", *CASE, "--inputs", "1")
+    done = runner.compare(*words, env={"PYTHONPATH": str(folder)}, isolated=True)
+    assert done.code == 0, done.text
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import nosuch_runtime", "nosuch_runtime"),
+        ("raise SystemExit(3)", "SystemExit"),
+        ("x = 1", HOOK),
+        (f"def {HOOK}(): return [1]", HOOK),
+        (GOOD + 'NAME = "onnxruntime"', "the suite itself has an engine 'onnxruntime' too"),
+        (GOOD + 'NAME = "a-b"', "a-b"),
+        (GOOD + "TARGETS = ()", "no target"),
+        (GOOD + "TARGETS *= 2", "no target"),
+        (GOOD + 'OPTIONS = ("warp",)', "warp"),
+        (GOOD + 'TARGETS = (Target("cpu", {"fp5": EnginePrecision("float")}),)', "fp5"),
+        (GOOD + 'TARGETS = (Target("cpu", {"int8": EnginePrecision("i8")}),)', "rule"),
+        (GOOD + 'TARGETS = (Target("cpu", {"bf16": EnginePrecision("i8", file="bf16")}),)', "bf16"),
+        (GOOD + 'TARGETS = ("cpu",)', "AttributeError"),
+    ],
+)
+def test_broken_plug_in_is_named_with_the_reason(tmp_path, monkeypatch, text, reason):
+    """With what to do about it."""
+    file = tmp_path / "broken.py"
+    file.write_text(text)
+    monkeypatch.setenv(VARIABLE, str(file))
+    with pytest.raises(UsageError) as caught:
+        engine_names()
+    assert str(file) in caught.value.what
+    assert reason in caught.value.what
+    assert caught.value.hint
+
+
+def test_broken_plug_in_stops_pytest_before_collection(runner, tmp_path):
+    """With one line, although another engine is chosen."""
+    done = runner.small(AGREEMENT, env={VARIABLE: str(tmp_path / "nosuch.py")})
+    assert done.code == pytest.ExitCode.USAGE_ERROR
+    assert [REPAIR in line for line in done.err.splitlines() if line] == [True], done.text
+
+
+def test_doctor_reports_a_broken_plug_in(runner, tmp_path):
+    """As a problem of this machine."""
+    done = runner.compare("doctor", env={VARIABLE: str(tmp_path / "nosuch.py")}, isolated=True)
+    assert done.code == 2
+    assert re.search(r"(?m)^PROBLEM plug-in .*nosuch\.py", done.out)
+
+
+def test_engine_whose_status_fails_is_missing(runner, tmp_path):
+    """It was named, so the run fails at that engine."""
+    file = tmp_path / "failing.py"
+    file.write_text(GOOD + "STATUS = None")
+    done = runner.pytest(AGREEMENT, "--engine", "example:cpu", *CASE, env={VARIABLE: str(file)})
+    assert done.code == pytest.ExitCode.TESTS_FAILED, done.text
+    assert REPAIR in done.out

@@ -7,10 +7,9 @@ import pytest
 
 from fixtures import hardware
 from fixtures.engines.migraphx.engine import MLIR_HINT
-from fixtures.engines.registry import open_engine
+from fixtures.engines.registry import open_engine, target_of
 from fixtures.errors import CompileError, EngineUnavailable, ParseError
 from fixtures.plugin.failures import unavailable
-from fixtures.precisions import PRECISIONS
 from fixtures.records import EngineOptions
 from fixtures.run.compare import EMULATED
 from fixtures.verdict.message import FIRST_WRONG_BLOCK
@@ -18,7 +17,7 @@ from tests.meta.tiny_models import saved
 
 pytestmark = pytest.mark.migraphx
 GPU = ("--engine", "migraphx:gpu", "--require-engine", "migraphx:gpu")
-NAMES = [row.name for row in PRECISIONS if row.migraphx_types]
+NAMES = [*target_of("migraphx:gpu").precisions]
 SHAPE = (2, 3, 16, 16)
 
 
@@ -58,7 +57,7 @@ def test_all_but_numbers_is_judged_at_every_precision(gpu_engine, runner, model)
     """The run succeeds. Programs are compiled, saved and loaded; every skip has the same reason."""
     done = runner.pytest("tests/conformance", *GPU, f"--model={model}", "--batch", "2")
     assert done.code == 0, done.text
-    judged = [name for name in NAMES if not gpu_engine.unsupported(name)]
+    judged = [name for name in NAMES if not gpu_engine.target.unsupported(name)]
     for name in judged:
         assert f"NOT JUDGED migraphx:gpu-tiny-{name}-b2: {EMULATED}" in done.out
     assert re.search(r"^cases: (\d+): \1 not judged$", done.out, re.MULTILINE), done.out
@@ -112,7 +111,7 @@ def test_device_memory_needs_the_python_module(runner, model):
 
 def test_fp8_without_mlir_has_a_hint(gpu_engine, model, monkeypatch):
     """Where the suite does not know that the build has no MLIR, the compiler's message is explained."""
-    if "MLIR" not in (gpu_engine.unsupported("fp8") or ""):
+    if "MLIR" not in (gpu_engine.target.unsupported("fp8") or ""):
         pytest.skip("this GPU has no fp8")
     monkeypatch.setattr(gpu_engine, "_not_supported", {})
     calibration = [np.ones(SHAPE, np.float32)]

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fixtures import precisions
 from fixtures.onnx_file import inspect
-from fixtures.precisions import Rounding, precision
+from fixtures.precisions import precision
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference.arithmetic import alternatives, arithmetic
 from fixtures.reference.float64 import Float64Reference, relative_errors
@@ -27,16 +28,16 @@ def noise_floor(context, row, spec=SPEC, count=1):
 @pytest.mark.parametrize(
     ("name", "rounding", "least", "most"),
     [
-        ("fp32", Rounding.NEAREST, 2, 10),
-        ("fp16", Rounding.NEAREST, 1, 3),
-        ("bf16", Rounding.NEAREST, 1, 3),
-        ("fp16", Rounding.TRUNCATED_CONSTANTS, 4, 12),
-        ("fp16", Rounding.TRUNCATED, 20, 60),
-        ("bf16", Rounding.TRUNCATED, 20, 60),
-        ("fp16", Rounding.GPU, 4, 14),
-        ("fp16", Rounding.GPU_FILE_CONSTANTS, 1, 4),
-        ("fp16", Rounding.GPU_HALF_SUMS, 4, 14),
-        ("bf16", Rounding.GPU, 4, 14),
+        ("fp32", precisions.NEAREST, 2, 10),
+        ("fp16", precisions.NEAREST, 1, 3),
+        ("bf16", precisions.NEAREST, 1, 3),
+        ("fp16", precisions.TRUNCATED_CONSTANTS, 4, 12),
+        ("fp16", precisions.TRUNCATED, 20, 60),
+        ("bf16", precisions.TRUNCATED, 20, 60),
+        ("fp16", precisions.GPU, 4, 14),
+        ("fp16", precisions.GPU_FILE_CONSTANTS, 1, 4),
+        ("fp16", precisions.GPU_HALF_SUMS, 4, 14),
+        ("bf16", precisions.GPU, 4, 14),
     ],
 )
 def test_noise_floors_are_a_few_unit_roundoffs(context, name, rounding, least, most):
@@ -45,11 +46,11 @@ def test_noise_floors_are_a_few_unit_roundoffs(context, name, rounding, least, m
     assert least < floor / precision(name).unit_roundoff < most
 
 
-@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("rounding", precisions.ROUNDINGS, ids=lambda row: row.name)
 def test_fp32_is_rounded_to_nearest_by_every_engine(rounding):
     """Engines differ in narrower formats only."""
     assert arithmetic("fp32", rounding) == arithmetic("fp32")
-    assert (arithmetic("fp16", rounding) == arithmetic("fp16")) == (rounding is Rounding.NEAREST)
+    assert (arithmetic("fp16", rounding) == arithmetic("fp16")) == (rounding is precisions.NEAREST)
 
 
 @pytest.mark.parametrize("spec", [SPEC, ModelSpec("eca_nfnet_l0", None, (32, 32), 3)], ids=lambda spec: spec.label)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
+from fixtures import precisions
 from fixtures.localize.score import score_tensors
 from fixtures.localize.search import Localizer
-from fixtures.precisions import Rounding
 from fixtures.records import ModelSpec
 from fixtures.reference.arithmetic import EXACT, arithmetic
 from fixtures.reference.arithmetic_operators import ARITHMETIC_OPERATORS
@@ -20,7 +20,7 @@ TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 LENGTHS = (1, 2, 5, 7, 10, 13, 18, 20, 24, 26, 32, 52, 95)  # of images of 32 to 416 pixels at strides 4 to 32
 WAVE = 64
 DIGITS = ModelSpec("digits_nfnet", None, (32, 32))
-GPU = (Rounding.GPU, Rounding.GPU_FILE_CONSTANTS, Rounding.GPU_HALF_SUMS)
+GPU = (precisions.GPU, precisions.GPU_FILE_CONSTANTS, precisions.GPU_HALF_SUMS)
 KINDS = {"positive": lambda x: np.maximum(x, 0), "centred": lambda x: x}
 
 
@@ -63,7 +63,7 @@ def share_of_limit(pooling, name, kind, length):
     x = np.random.default_rng(length).standard_normal((2, 32, length, length))
     x = KINDS[kind](x).astype(TYPES[name])
     actual = {"y": kernel_mean(x, TYPES[name])}
-    row = arithmetic(name, Rounding.GPU)
+    row = arithmetic(name, precisions.GPU)
     (score,) = score_tensors(pooling, row, inputs={"x": x}, actual=actual, compared=["y"], among=200)
     return score.ratio
 
@@ -86,7 +86,7 @@ def test_healthy_pooling_is_not_wrong_at_any_image_size(pooling, name, kind):
 
 
 @pytest.mark.parametrize(
-    ("name", "rounding"), [("fp16", Rounding.GPU), ("fp16", Rounding.GPU_HALF_SUMS), ("bf16", Rounding.GPU)]
+    ("name", "rounding"), [("fp16", precisions.GPU), ("fp16", precisions.GPU_HALF_SUMS), ("bf16", precisions.GPU)]
 )
 def test_network_of_such_kernels_is_wrong_nowhere(context, tmp_path, name, rounding):
     """Every block and node of an engine that computes like them, with fewer threads in an average."""
@@ -106,11 +106,11 @@ def test_network_of_such_kernels_is_wrong_nowhere(context, tmp_path, name, round
 def test_average_of_many_values_is_summed_in_float32(pooling):
     """MIGraphX widens where n is not below a quarter of the largest half."""
     x = np.random.default_rng(0).random((1, 1, 128, 128)).astype(np.float16)
-    (got,) = pooling.evaluate({"x": x}, None, arithmetic("fp16", Rounding.GPU)).values()
+    (got,) = pooling.evaluate({"x": x}, None, arithmetic("fp16", precisions.GPU)).values()
     assert got == np.mean(x, dtype=np.float64).astype(np.float16)
 
 
-@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("rounding", precisions.ROUNDINGS, ids=lambda row: row.name)
 @pytest.mark.parametrize("name", ["fp32", "bf16", "fp16", "int8", "fp8"])
 def test_fast_math_is_tanh_gelu_at_fp16_on_the_gpu_target_only(rounding, name):
     """So the noise floor elsewhere is the one without it."""
@@ -138,7 +138,7 @@ def half_tanh_gelu(x):
 def test_gelu_is_the_steps_of_the_kernel(gelu, fast_math):
     """Bit by bit; both are near the exact one."""
     x = np.random.default_rng(3).normal(0, 3, 2000).astype(np.float16)
-    row = arithmetic("fp16", Rounding.GPU, fast_math=fast_math)
+    row = arithmetic("fp16", precisions.GPU, fast_math=fast_math)
     got = row.store(ARITHMETIC_OPERATORS["Gelu"](row, x.astype(np.float64)))
     assert np.array_equal(got, gelu(x).astype(np.float64))
     assert np.abs(got - ARITHMETIC_OPERATORS["Gelu"](EXACT, x.astype(np.float64))).max() < 0.02
@@ -153,5 +153,5 @@ def test_half_sums_are_those_of_rocblas_without_its_flag(rounding):
         total = (total + np.outer(left[:, index].astype(np.float64), right[index])).astype(np.float16)
     row = arithmetic("fp16", rounding)
     got = row.store(row.matmul(left.astype(np.float64), right.astype(np.float64)))
-    assert np.array_equal(got, total.astype(np.float64)) == (rounding is Rounding.GPU_HALF_SUMS)
+    assert np.array_equal(got, total.astype(np.float64)) == (rounding is precisions.GPU_HALF_SUMS)
     assert arithmetic("bf16", rounding).half_sums is False

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from fixtures.engines.registry import ENGINE_NAMES
+from fixtures.engines.registry import OWN_NAMES
 from fixtures.errors import UsageError
 from fixtures.nfnet.variants import BY_NAME as VARIANTS
 from fixtures.plugin.failures import WRITTEN
@@ -31,7 +31,7 @@ ROW = KnownFailure(
 STATUS = EngineStatus("migraphx:gpu", "2.14.0", gpu="gfx90a")
 CASE = Case("migraphx:gpu", ModelSpec("dm_nfnet_f3", None, (64, 64)), "fp16", 8)
 GPUS = ("gfx908", "gfx90a", "gfx942", "gfx950", "gfx1030", "gfx1100", "gfx1151", "gfx1200", "gfx1201")
-NAMES = {"engine": ENGINE_NAMES, "variant": VARIANTS, "precision": PRECISIONS, "stage": STAGES, "gpu": GPUS}
+NAMES = {"engine": OWN_NAMES, "variant": VARIANTS, "precision": PRECISIONS, "stage": STAGES, "gpu": GPUS}
 
 
 def dead_fields(row):

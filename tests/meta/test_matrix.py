@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from fixtures.engines.registry import engine_info
+from fixtures.engines.registry import target_of
 from fixtures.options import PYTEST, options_of
 from fixtures.plugin import cases
 from fixtures.plugin.cases import describe, make_plan, smallest_cases
@@ -28,7 +28,7 @@ SMALL, LARGE = (ModelSpec("digits_nfnet", None, (size, size)) for size in (32, 6
 )
 def test_default_matrix_of_a_gpu_is_a_part_of_the_full_one(engine, sizes):
     """Other engines are faster, so both are the same."""
-    info = engine_info(engine)
+    info = target_of(engine)
     workloads = [info.matrix(name) for name in ("smoke", "default", "full")]
     assert tuple(sum(len(w.models) * len(w.batches) * len(w.precisions) for w in rows) for rows in workloads) == sizes
 

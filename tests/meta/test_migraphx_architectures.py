@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures import precisions
 from fixtures.engines.migraphx import find
 from fixtures.engines.migraphx.architectures import (
     IN_FP32,
@@ -15,7 +16,7 @@ from fixtures.engines.migraphx.architectures import (
 )
 from fixtures.engines.migraphx.engine import MIGraphXEngine
 from fixtures.engines.migraphx.find import Places, locate, status
-from fixtures.precisions import BY_NAME, Rounding
+from fixtures.precisions import BY_NAME
 from tests.meta.test_hardware import write_nodes
 
 MLIR_GPUS = ("gfx940", "gfx942", "gfx950", "gfx1200", "gfx1250")
@@ -75,17 +76,17 @@ def test_precisions_of_a_gpu_that_the_kernel_does_not_list_are_unknown(installed
 @pytest.mark.parametrize(
     ("target", "version", "rounding"),
     [
-        ("gpu", 90402, Rounding.GPU),
-        ("gpu", 110000, Rounding.GPU_HALF_SUMS),
-        ("cpu", 110000, Rounding.TRUNCATED_CONSTANTS),
-        ("ref", 110000, Rounding.TRUNCATED),
+        ("gpu", 90402, precisions.GPU),
+        ("gpu", 110000, precisions.GPU_HALF_SUMS),
+        ("cpu", 110000, precisions.TRUNCATED_CONSTANTS),
+        ("ref", 110000, precisions.TRUNCATED),
     ],
 )
 def test_rounding_is_that_of_target_and_gpu(installed, monkeypatch, target, version, rounding):
     """The architecture decides on the gpu target only."""
     places = installed(version)
     monkeypatch.setattr(find, "Places", lambda: places)
-    assert MIGraphXEngine(f"migraphx:{target}", locate(), object(), None).rounding is rounding
+    assert MIGraphXEngine(f"migraphx:{target}", locate(), object(), None).target.rounding == rounding
 
 
 def test_engine_supports_what_its_status_says(installed):
@@ -94,14 +95,14 @@ def test_engine_supports_what_its_status_says(installed):
     found = status("cpu", None, places)
     assert found.lacks == "fp16, bf16, fp8 not supported: the cpu target computes in fp32 instead"
     engine = MIGraphXEngine("migraphx:cpu", locate(None, places), object(), None)
-    assert {name for name in BY_NAME if engine.unsupported(name)} == {*found.not_supported, "tf32"}
-    assert engine.unsupported("fp16") == found.not_supported["fp16"]
+    assert {name for name in BY_NAME if engine.target.unsupported(name)} == {*found.not_supported, "tf32"}
+    assert engine.target.unsupported("fp16") == found.not_supported["fp16"]
 
 
 @pytest.mark.parametrize("target", ["ref", "cpu", "gpu"])
 def test_calibrated_precisions_have_a_rule(installed, target):
     """fp8 quantises what enters any operator on ref only."""
     engine = MIGraphXEngine(f"migraphx:{target}", locate(None, installed(90402)), object(), None)
-    rules = {name: engine.quantization_rule(name) for name in BY_NAME}
+    rules = {name: engine.target.rule(name) for name in BY_NAME}
     found = {name: rule.inputs for name, rule in rules.items() if rule}
     assert found == {"int8": "products"} | {"ref": {"fp8": "all"}, "gpu": {"fp8": "products"}, "cpu": {}}[target]

@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from fixtures.inputs import synthetic_images
 from fixtures.nfnet import writer
 from fixtures.nfnet.store import built_model
 from fixtures.onnx_weights import data_path
-from fixtures.precisions import Rounding, precision
+from fixtures.precisions import precision
 from fixtures.records import Case, EngineOptions
 from fixtures.reference.arithmetic import arithmetic
 from fixtures.reference.evaluator import GraphEvaluator
@@ -68,7 +67,7 @@ def test_engine_has_name_version_and_rounding(ref_engine):
     """The ref target truncates where others round."""
     assert ref_engine.name == "migraphx:ref"
     assert ref_engine.version.count(".") == 2
-    assert (ref_engine.rounding, ref_engine.deterministic) == (Rounding.TRUNCATED, True)
+    assert (ref_engine.target.rounding, ref_engine.target.deterministic) == (precisions.TRUNCATED, True)
 
 
 @real
@@ -109,8 +108,8 @@ def test_program_computes_in_the_requested_precision(prepare, name, kind):
 @pytest.mark.parametrize(("requested", "applied"), [("fp16", "fp32"), ("bf16", "fp16"), ("fp32", "fp16")])
 def test_other_precision_than_requested_is_detected(prepare, monkeypatch, requested, applied):
     """A quantisation that does nothing, another one, or an unrequested one."""
-    row = replace(precision(requested), name=applied)
-    monkeypatch.setitem(precisions.BY_NAME, requested, row)
+    function = migraphx_engine._function(applied)
+    monkeypatch.setattr(migraphx_engine, "_function", lambda _: function)
     with pytest.raises(RequestNotHonouredError, match=f"requested {requested}"):
         prepare(precision=requested)
 
@@ -185,7 +184,7 @@ def test_truncated_file_never_reaches_migraphx(prepare, model, tmp_path):
 @real
 def test_unknown_precision_is_refused(ref_engine, prepare):
     """Before anything is compiled."""
-    assert "int3" in ref_engine.unsupported("int3")
+    assert "int3" in ref_engine.target.unsupported("int3")
     with pytest.raises(CompileError, match="int3"):
         prepare(precision="int3")
 
@@ -215,8 +214,8 @@ def test_python_module_is_served_by_the_same_class(prepare, tmp_path, pytestconf
     monkeypatch.setattr(migraphx_engine, "locate", lambda _: found)
     module = migraphx_engine.open_engine("ref")
     assert module.version == "9.8.7"
-    assert module.unsupported("fp16") is None
-    assert "quantize_bf16" in module.unsupported("bf16")
+    assert module.target.unsupported("fp16") is None
+    assert "quantize_bf16" in module.target.unsupported("bf16")
     assert np.array_equal(run(prepare(engine=module)), run(prepare()))
     assert "migraphx" not in sys.modules
 
@@ -292,6 +291,6 @@ def test_ref_truncates_a_dense_product_before_and_after_its_bias(prepare, tmp_pa
     nodes = [("Flatten", ("x",), ("rows",), {}), ("Gemm", ("rows", "w", "b"), ("y",), {"transB": 1})]
     path = saved(tmp_path / "dense.onnx", *nodes, shape=images.shape, weights=weights)
     got = run(prepare(path, images.shape, kind), images)
-    rounding = arithmetic(kind, Rounding.TRUNCATED)
+    rounding = arithmetic(kind, precisions.TRUNCATED)
     expected = GraphEvaluator(path).evaluate({"x": images.astype(float)}, None, rounding)
     assert np.array_equal(got.astype(float), expected["y"])

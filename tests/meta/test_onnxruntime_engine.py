@@ -79,7 +79,7 @@ def assert_one_line(error, where):
 def test_reference_engine_has_name_and_version_and_is_deterministic(engine):
     """The version is that of the package."""
     assert (engine.name, engine.version) == ("onnxruntime:cpu", onnxruntime.__version__)
-    assert engine.deterministic
+    assert engine.target.deterministic
 
 
 @pytest.mark.parametrize("name", ["onnxruntime:dml", "onnxruntime:coreml"])
@@ -106,16 +106,16 @@ def test_nodes_that_run_on_another_provider_are_detected(files):
 @pytest.mark.parametrize(
     ("provider", "supported"),
     [
-        ("CPUExecutionProvider", {"fp32", "fp16", "int8"}),
-        ("MIGraphXExecutionProvider", {"fp32", "fp16", "int8"}),
-        ("CUDAExecutionProvider", {"fp32", "fp16", "int8", "tf32"}),
+        ("cpu", {"fp32", "fp16", "int8"}),
+        ("migraphx", {"fp32", "fp16", "int8"}),
+        ("cuda", {"fp32", "fp16", "int8", "tf32"}),
     ],
 )
 def test_unsupported_precisions_have_a_reason_that_names_them(provider, supported):
     """Files have fp32 or fp16, the quantiser makes int8, and only CUDA has a switch for tf32."""
-    engine = OnnxRuntimeEngine(onnxruntime, "any", provider)
+    engine = OnnxRuntimeEngine(onnxruntime, provider, "")
     for name in ("fp32", "fp16", "bf16", "tf32", "int8", "fp8", "int3"):
-        reason = engine.unsupported(name)
+        reason = engine.target.unsupported(name)
         assert (reason is None) == (name in supported)
         assert reason is None or name in reason
 

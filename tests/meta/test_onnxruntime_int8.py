@@ -72,9 +72,9 @@ def test_program_reports_its_quantisation(model, calibration):
         if largest is not None:
             assert np.array_equal(np.float32(tensor.scales), np.atleast_1d(largest / np.float32(127)))
         assert (tensor.element_type, set(tensor.zero_points)) == ("int8", {0})
-    rule = engine.quantization_rule("int8")
+    rule = engine.target.rule("int8")
     assert (rule.type.name, rule.inputs, rule.shared, rule.per_channel) == ("int8", "products", True, True)
-    assert engine.quantization_rule("fp32") is None
+    assert engine.target.rule("fp32") is None
 
 
 def test_every_batch_is_calibrated_with_the_same_images(context):

@@ -5,34 +5,33 @@ import textwrap
 import pytest
 
 from fixtures import hardware, precisions
+from fixtures.engines.descriptor import MATRICES
+from fixtures.engines.plugins import check
 from fixtures.engines.registry import (
     BEST_FIRST,
-    ENGINE_NAMES,
-    ENGINES,
-    MATRICES,
+    OWN,
+    OWN_NAMES,
     REFERENCE,
-    RUNTIMES,
     default_engines,
-    engine_info,
     engine_status,
     open_engine,
     required_engines,
+    target_of,
 )
 from fixtures.errors import EngineUnavailable, UsageError
-from fixtures.nfnet.variants import BY_NAME
 
 
 @pytest.mark.parametrize("name", ["", "onnxruntime", "onnxruntime:nosuch", "ONNXRUNTIME:cpu", "migraphx:ref\n"])
-@pytest.mark.parametrize("action", [engine_info, engine_status, open_engine])
+@pytest.mark.parametrize("action", [target_of, engine_status, open_engine])
 def test_unknown_name_is_usage_error_that_lists_the_choices(action, name):
     """The name is shown as it was given."""
     with pytest.raises(UsageError) as caught:
         action(name)
     assert repr(name) in caught.value.what
-    assert all(choice in caught.value.hint for choice in ENGINE_NAMES)
+    assert all(choice in caught.value.hint for choice in OWN_NAMES)
 
 
-@pytest.mark.parametrize("name", ENGINE_NAMES)
+@pytest.mark.parametrize("name", OWN_NAMES)
 @pytest.mark.parametrize("location", [None, "nowhere"])
 def test_status_is_usable_or_has_reason_and_hint(name, location):
     """With and without a MIGraphX at the given location."""
@@ -64,22 +63,15 @@ def test_default_is_the_reference_and_the_best_usable_target(tmp_path):
 
 
 def test_rows_of_the_table_are_consistent():
-    """Defaults are listed, runtimes exist, and workloads use known variants and precisions."""
-    assert {REFERENCE, *BEST_FIRST} <= set(ENGINE_NAMES)
-    for name, info in ENGINES.items():
-        assert info.runtime in RUNTIMES
-        assert f"{info.runtime}:{info.target}" == name
-        for workload in (row for matrix in MATRICES for row in info.matrix(matrix)):
-            assert {variant for variant, _ in workload.models} <= set(BY_NAME)
-            assert set(workload.precisions) <= set(precisions.BY_NAME)
-            assert workload.image_size("dm_nfnet_f3") == info.workload.image_size("dm_nfnet_f3")
-
-
-def test_only_migraphx_has_fast_math_cached_programs_and_a_location():
-    """The three properties are used in place of the runtime's name."""
-    for info in ENGINES.values():
-        flags = (info.has_fast_math, info.caches_programs, info.location_variable is not None)
-        assert flags == (info.runtime == "migraphx",) * 3
+    """Defaults are listed, plug-ins' checks pass, and workloads have precisions of their target."""
+    assert {REFERENCE, *BEST_FIRST} <= set(OWN_NAMES)
+    for row in OWN:
+        check(row, None)
+    for target in (target for row in OWN for target in row.targets):
+        assert set(target.precisions) <= set(precisions.BY_NAME)
+        for workload in (workload for matrix in MATRICES for workload in target.matrix(matrix)):
+            assert set(workload.precisions) <= set(target.precisions)
+            assert workload.image_size("dm_nfnet_f3") == target.workload.image_size("dm_nfnet_f3")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +85,7 @@ def test_only_migraphx_has_fast_math_cached_programs_and_a_location():
 )
 def test_default_image_size_is_small_on_a_slow_engine(engine, variant, pixels):
     """Other engines use the variant's own size or its train size."""
-    size = engine_info(engine).workload.image_size(variant)
+    size = target_of(engine).workload.image_size(variant)
     assert size == (pixels, pixels)
 
 
@@ -101,10 +93,10 @@ def test_status_of_all_engines_loads_no_runtime(runner):
     """Collection stays fast and safe: nothing is imported, no library is opened."""
     script = """
         import sys
-        from fixtures.engines.registry import ENGINE_NAMES, engine_status
+        from fixtures.engines.registry import OWN_NAMES, engine_status
         opened = []
         sys.addaudithook(lambda event, args: opened.append(args) if event == "ctypes.dlopen" else None)
-        for name in ENGINE_NAMES:
+        for name in OWN_NAMES:
             engine_status(name)
         assert not {"onnxruntime", "migraphx"} & set(sys.modules)
         assert not opened, opened

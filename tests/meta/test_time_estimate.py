@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from fixtures.engines.registry import target_of
 from fixtures.plugin.cases import Plan
 from fixtures.plugin.time_estimate import (
     COMPILATION,
@@ -12,7 +13,6 @@ from fixtures.plugin.time_estimate import (
     FROM_TABLE,
     LIMIT,
     MEASURED,
-    TABLE,
     TABLE_WORK,
     TIMED_CASE,
     TimeTable,
@@ -44,7 +44,7 @@ def table(tmp_path):
 def test_time_of_a_first_run_is_from_the_table(table, gpu):
     """By engine and architecture, scaled by the work."""
     real = replace(CASE, model=ModelSpec("dm_nfnet_f0", None, (192, 192)))
-    row = TABLE[0] if gpu.startswith("gfx9") else TABLE[1]
+    row = target_of("migraphx:gpu").seconds[not gpu.startswith("gfx9")]
     assert work_of(real, TEST) == pytest.approx(TABLE_WORK, rel=0.01)
     assert table(gpu=gpu).expect(real, COMPILATION) == (pytest.approx(row[1], rel=0.01), False)
     assert table(gpu=gpu).expect(real, TEST) == (pytest.approx(row[2], rel=0.01), False)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fixtures.precisions import Rounding
+from fixtures import precisions
 from fixtures.records import ModelSpec
 from fixtures.reference import winograd
 from fixtures.reference.arithmetic import EXACT, alternatives, arithmetic
@@ -43,7 +43,7 @@ def test_winograd_applies_to_undilated_3x3_convolutions_of_stride_1(kernel, attr
 
 
 @pytest.mark.parametrize(("name", "count"), [("fp32", 1), ("fp16", 0), ("bf16", 0), ("tf32", 0)])
-@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("rounding", precisions.ROUNDINGS, ids=lambda row: row.name)
 def test_only_fp32_allows_for_winograd(name, count, rounding):
     """Elsewhere the rounding of tensors or factors is larger."""
     assert len(alternatives(arithmetic(name, rounding))) == count

@@ -130,11 +130,8 @@ def test_messages_of_any_size_arrive_one_after_the_other(through_a_channel):
 def test_proxy_answers_as_the_engine(opened, model, tmp_path):
     """The same questions, programs, outputs and errors."""
     proxy, engine = opened(), open_engine("onnxruntime:cpu")
-    for name in ("name", "version", "rounding", "deterministic"):
+    for name in ("name", "version", "target"):
         assert getattr(proxy, name) == getattr(engine, name)
-    for precision in ("fp32", "bf16", "int8"):
-        assert proxy.unsupported(precision) == engine.unsupported(precision)
-        assert proxy.quantization_rule(precision) == engine.quantization_rule(precision)
     assert proxy.identity(EngineOptions()) == engine.identity(EngineOptions())
     program, expected = (each.prepare(model, **REQUEST) for each in (proxy, engine))
     for name in ("inputs", "outputs", "quantization", "facts"):
@@ -189,7 +186,7 @@ def test_every_ending_is_one_error_and_not_tried_again(opened, model, tmp_path, 
     assert not psutil.pid_exists(before)
     with pytest.raises(NotTriedAgainError):
         engine.prepare(model, **REQUEST)
-    assert engine.unsupported("fp32") is None
+    assert engine.identity(EngineOptions())
     assert engine.worker.pid != before
 
 
@@ -273,7 +270,7 @@ def test_engine_that_cannot_be_opened_again_is_an_error(opened, model, tmp_path)
         engine.prepare(model, **REQUEST).run({"x": IMAGES})
     (tmp_path / "sitecustomize.py").write_text("import os; os._exit(5)")
     with pytest.raises(CrashError, match="exit code 5"):
-        engine.unsupported("fp32")
+        engine.identity(EngineOptions())
 
 
 def test_missing_interpreter_makes_the_engine_unavailable(tmp_path):
@@ -285,7 +282,7 @@ def test_missing_interpreter_makes_the_engine_unavailable(tmp_path):
 def test_error_of_the_suite_in_a_worker_keeps_its_traceback(opened):
     """It is no verdict."""
     with pytest.raises(RuntimeError, match="no_such_method"):
-        opened()._ask("no_such_method", "fp32")
+        opened().worker.request("no_such_method")
 
 
 def test_interrupt_ends_the_worker_at_once(opened, model, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from fixtures.accuracy import digits
 from fixtures.engines.migraphx.engine import MIGraphXEngine
-from fixtures.engines.registry import engine_info, open_engine
+from fixtures.engines.registry import open_engine, target_of
 from fixtures.records import Case, ModelSpec
 from fixtures.run import programs
 from fixtures.run.compare import judge_outputs
@@ -29,7 +29,7 @@ WRONG = {
 def cases():
     """Yield the default cases with two images; dm_nfnet_f0 takes minutes."""
     for engine in ENGINES:
-        workload = engine_info(engine).workload
+        workload = target_of(engine).matrix("full")[0]
         for variant, size in workload.models:
             trained = TRAINED if variant == digits.VARIANT else {}
             for precision in workload.precisions:

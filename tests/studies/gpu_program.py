@@ -23,6 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from fixtures.engines.migraphx.element_types import type_string
 from fixtures.engines.registry import open_engine
 from fixtures.precisions import ELEMENT_TYPES
 from fixtures.records import EngineOptions
@@ -30,7 +31,7 @@ from fixtures.records import EngineOptions
 SIDES = ("dynamo", "torchscript", "ours")
 INSTRUCTION = re.compile(r"^(?P<name>\S+) = (?P<op>[\w:]+|@\w+)(?P<rest>.*) -> (?P<shapes>.*)$")
 SHAPE = re.compile(r"(\w+_type), \{([^}]*)\}, \{([^}]*)\}")
-BYTES = {row.migraphx: np.dtype(row.numpy).itemsize for row in ELEMENT_TYPES if row.numpy != "bfloat16"}
+BYTES = {type_string(row): np.dtype(row.numpy).itemsize for row in ELEMENT_TYPES if row.numpy != "bfloat16"}
 ALIASES = (
     "broadcast",
     "get_tuple_elem",

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from fixtures.cache import cache_folder
 from fixtures.engines.onnxruntime.engine import LEVELS
-from fixtures.engines.registry import ENGINE_NAMES, REFERENCE, engine_info, engine_status
+from fixtures.engines.registry import OWN_NAMES, REFERENCE, engine_status, target_of
 from fixtures.precisions import BY_NAME, precision
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.reference.float64 import relative_errors
@@ -34,8 +34,8 @@ REFERENCE_OPTIONS = [EngineOptions(graph_optimization=level, threads=count) for 
 
 def cases(context, spec):
     """Yield everything that the installed engines support."""
-    for engine in ENGINE_NAMES:
-        slow = engine_info(engine).workload.is_slow and spec.size[0] > SLOW_ENGINE_PIXELS
+    for engine in OWN_NAMES:
+        slow = target_of(engine).workload.is_slow and spec.size[0] > SLOW_ENGINE_PIXELS
         if slow or not engine_status(engine).usable:
             continue
         for name in BY_NAME:

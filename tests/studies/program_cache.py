@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from fixtures.cache import cache_folder
-from fixtures.engines.registry import engine_info
+from fixtures.engines.registry import target_of
 from fixtures.programs.program_cache import COMPILED, FOLDER, LOADED, ProgramCache
 from fixtures.records import Case, ModelSpec
 from fixtures.run.context import RunContext
@@ -59,7 +59,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("variants", nargs="*", default=["digits_nfnet", "dm_nfnet_f0"])
     options = parser.parse_args()
-    workload = engine_info(options.engine).workload
+    workload = target_of(options.engine).workload
     with tempfile.TemporaryDirectory() as folder:
         programs = ProgramCache(Path(folder))
         print(f"{'program':<44} {'MB':>6}  compile/load: {'engine':>6} {'cache':>6}   writing costs")

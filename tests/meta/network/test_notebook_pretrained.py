@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import save
 
 from fixtures.cli.recognition import default_engine
-from fixtures.engines.registry import engine_info
+from fixtures.engines.registry import target_of
 from fixtures.images.labels import class_names
 from fixtures.nfnet.weights import SeededWeights
 from tests.meta import golden_images as golden
@@ -37,7 +37,7 @@ def pretrained(hub):
 def test_notebook_downloads_and_runs_the_pretrained_network(pretrained, runner, photograph, tmp_path):
     """Once; it shows five of ImageNet's classes, and ONNX Runtime agrees."""
     engine, remark = default_engine()
-    if engine_info(engine).workload.is_slow:
+    if target_of(engine).workload.is_slow:
         pytest.skip(f"{engine} would take minutes for {NAME}, so the notebook uses the bundled network")
     env = {**pretrained.env, "NFNET_CACHE_DIR": str(tmp_path / "cache")}
     done = runner.notebook(tmp_path, {"PHOTOGRAPH": str(photograph)}, env=env, timeout=500)
