@@ -3,6 +3,7 @@
 A command that is new in a document needs a row in one of the tables.
 """
 
+import ast
 import re
 import shlex
 import sys
@@ -15,6 +16,7 @@ from PIL import Image
 
 from fixtures.cli.comparison import EXAMPLES
 from fixtures.report import results_file
+from tests.meta.test_add_engine import documented
 from tests.meta.test_found import shown
 from tests.meta.test_results_file import EMPTY
 from tests.studies.found import models
@@ -60,7 +62,6 @@ PARSED = {  # command: why this test does not run it
     "pytest tests/performance --benchmark-save=before": ELSEWHERE,
     "pytest tests/performance --benchmark-compare --benchmark-compare-fail=min:5%": ELSEWHERE,
     "pytest tests/performance/test_ab.py --ab=OTHER_VENV_OR_ROCM": ELSEWHERE,
-    "pytest tests/conformance --engine example:cpu": ELSEWHERE,
     "pytest --write-known-failures=known.toml": ELSEWHERE,
     "pytest --known-failures=known.toml": ELSEWHERE,
     "python ort_comparison.py": ELSEWHERE,
@@ -125,8 +126,15 @@ def in_gate(command):
 
 
 DOCUMENTED = {command: name for name, text in pages().items() for command in commands(text) if name != HISTORY}
-OF_FOUND = [command for product in ("MIGraphX", "ONNX Runtime", "onnx") for command, _ in shown(product)]
+OF_PAGES = [command for product in ("MIGraphX", "ONNX Runtime", "onnx") for command, _ in shown(product)]
+OF_PAGES += map(plain, documented("sh").splitlines())  # whole pages that other tests run
 OF_HISTORY = sorted({*commands(pages()[HISTORY])} - {*DOCUMENTED})
+
+
+def messages():
+    """Return the text constants of the code, with those between the values of f-strings."""
+    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "fixtures").rglob("*.py"))
+    return {node.value for tree in trees for node in ast.walk(tree) if isinstance(getattr(node, "value", 0), str)}
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +148,7 @@ def run(runner, tmp_path_factory):
     onnx.save(models.model("gate"), folder / "resnet50.onnx")
     for name in ("results.json", "before.json", "after.json"):
         results_file.write_results(folder / name, EMPTY)
-    places = dict.fromkeys(("example:cpu", "migraphx:ref"), "onnxruntime:cpu")  # which every machine has
+    places = {"migraphx:ref": "onnxruntime:cpu"}  # which every machine has
     places |= {"NAME": "test_nfnet", "/path/to/project": str(ROOT), "OTHER_VENV_OR_ROCM": sys.prefix}
 
     def place(word):
@@ -159,7 +167,7 @@ def run(runner, tmp_path_factory):
 
 def test_every_command_has_a_row():
     """And every row is needed."""
-    known = {*RUN, *PARSED, *OF_FOUND}
+    known = {*RUN, *PARSED, *OF_PAGES}
     assert {
         command: name for command, name in DOCUMENTED.items() if command not in known and not in_gate(command)
     } == {}
@@ -186,3 +194,12 @@ def test_options_exist(run, runner, command):
     else:
         return
     assert done.code == 0, done.text
+
+
+def test_messages_of_troubleshooting_are_those_of_the_code():
+    """Each part of a message between ``...``."""
+    rows = re.findall(r"^\| (.*?) \|", (ROOT / "tests/troubleshooting.md").read_text("utf-8"), re.MULTILINE)
+    parts = [part.strip() for row in rows for code in re.findall(r"`(.*?)`", row) for part in code.split("...")]
+    known = messages()
+    assert [part for part in parts if not any(part in message for message in known)] == []
+    assert len(parts) > 40
