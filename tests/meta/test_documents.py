@@ -46,7 +46,7 @@ RUN = {  # command: further words, which make it small; exit codes
     "python ort_comparison.py --images cat.jpg photographs/ --precision fp16": ("--engine onnxruntime:cpu", {0}),
     "python tests/studies/found/models.py found": ("", {0}),
 }
-GPU, MINUTES, TESTS = "it needs a GPU", "it takes minutes; .ci/run runs it on fewer cases", "it runs these tests"
+GPU, MINUTES, TESTS = "it needs a GPU", "it takes minutes; .ci/run does so, in other words", "it runs these tests"
 ELSEWHERE, TORCH, BROWSER = "other tests run it, with files of their own", "it needs PyTorch", "it opens a browser"
 PARSED = {  # command: why this test does not run it
     "pytest --engine migraphx:gpu --require-engine migraphx:gpu --junit-xml=results.xml --report-html=report.html": GPU,
@@ -64,6 +64,8 @@ PARSED = {  # command: why this test does not run it
     "pytest tests/performance/test_ab.py --ab=OTHER_VENV_OR_ROCM": ELSEWHERE,
     "pytest --write-known-failures=known.toml": ELSEWHERE,
     "pytest --known-failures=known.toml": ELSEWHERE,
+    "pip install tests/meta/openvino_engine": MINUTES,
+    "pytest tests/conformance --engine openvino:cpu": MINUTES,
     "python ort_comparison.py": ELSEWHERE,
     ".ci/with-migraphx --browser sh -c 'npm ci --prefix tests/meta/browser && pytest tests/meta/browser'": MINUTES,
     "pip install notebook && jupyter notebook nfnet_inference.ipynb": BROWSER,
@@ -148,7 +150,7 @@ def run(runner, tmp_path_factory):
     onnx.save(models.model("gate"), folder / "resnet50.onnx")
     for name in ("results.json", "before.json", "after.json"):
         results_file.write_results(folder / name, EMPTY)
-    places = {"migraphx:ref": "onnxruntime:cpu"}  # which every machine has
+    places = dict.fromkeys(("migraphx:ref", "openvino:cpu"), "onnxruntime:cpu")  # which every machine has
     places |= {"NAME": "test_nfnet", "/path/to/project": str(ROOT), "OTHER_VENV_OR_ROCM": sys.prefix}
 
     def place(word):
