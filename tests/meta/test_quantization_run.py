@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from fixtures.engines.onnxruntime.engine import RULES
+from fixtures.engines.onnxruntime.descriptor import INT8
 from fixtures.onnx_file import load_model
 from fixtures.onnx_quantization import quantized_tensors
 from fixtures.records import ModelSpec
@@ -58,6 +58,6 @@ def test_floating_point_case_is_deselected(runner):
 def test_every_quantised_tensor_has_a_block(context):
     """Weights, too."""
     spec = ModelSpec("test_nfnet", size=(64, 64))
-    derived = context.model_store.onnx_file(replace(spec, quantization=RULES["int8"]))
+    derived = context.model_store.onnx_file(replace(spec, quantization=INT8))
     blocks = blocks_of_tensors(context.model_store.onnx_file(spec).path)
     assert {row.name for row in quantized_tensors(load_model(derived.path))} <= blocks.keys()

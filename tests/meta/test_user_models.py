@@ -8,7 +8,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from fixtures.engines.migraphx.engine import RULES
+from fixtures.engines.registry import target_of
 from fixtures.errors import EvaluationError
 from fixtures.inputs import synthetic_images
 from fixtures.onnx_file import inspect
@@ -168,4 +168,6 @@ def test_the_first_overflow_is_named(file, tmp_path):
 def test_tensors_with_infinity_have_no_scale(file):
     """As masks of attention have it; int8 and fp8 are then not judged."""
     with pytest.raises(EvaluationError, match="has Inf or NaN on the calibration images, so no scale"):
-        quantized_model(inspect(file("masked")), synthetic_images("masked", (1, 3, 16, 16)), RULES["fp8", "ref"])
+        quantized_model(
+            inspect(file("masked")), synthetic_images("masked", (1, 3, 16, 16)), target_of("migraphx:ref").rule("fp8")
+        )

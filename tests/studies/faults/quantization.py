@@ -23,7 +23,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from fixtures.cache import cache_folder
-from fixtures.engines.onnxruntime.engine import RULES
+from fixtures.engines.registry import target_of
 from fixtures.localize.search import Localizer
 from fixtures.onnx_quantization import PRODUCTS, quantized_tensors
 from fixtures.precisions import QUANTIZED_TYPES, QuantizationRule
@@ -41,7 +41,7 @@ SATURATES = "saturates at 128"
 BRIGHT = 2  # times as bright as calibrated are the images for it
 FP8 = QUANTIZED_TYPES["float8e4m3fn"]
 STUDIED = {
-    "int8, QDQ": ("int8", RULES["int8"]),
+    "int8, QDQ": ("int8", target_of("onnxruntime:cpu").rule("int8")),
     "int8, one scale a tensor": ("int8", QuantizationRule(QUANTIZED_TYPES["int8"])),
     "fp8, products": ("fp8", QuantizationRule(FP8)),
     "fp8, all operators": ("fp8", QuantizationRule(FP8, inputs="all")),
