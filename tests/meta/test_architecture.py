@@ -121,6 +121,22 @@ def test_every_folder_has_a_readme():
                 assert (folder / "README.md").is_file() or folder.parent.parent == FIXTURES, folder
 
 
+def test_readme_lists_every_module_of_its_folder():
+    """That of fixtures/ is a list of its own, and tests/ name theirs by patterns."""
+    for path in FIXTURES.glob("*/**/*.py"):
+        readme = next(folder / "README.md" for folder in path.parents if (folder / "README.md").is_file())
+        assert path.name == "__init__.py" or f"`{path.name}`" in readme.read_text(encoding="utf-8"), path
+
+
+def test_readme_lists_no_file_that_is_gone():
+    """In the first column of its tables."""
+    for readme in [*FIXTURES.rglob("README.md"), *(ROOT / "tests").rglob("README.md")]:
+        rows = re.findall(r"^\| (.*?) \|", readme.read_text(encoding="utf-8"), re.MULTILINE)
+        names = [name for row in rows for name in re.findall(r"`([\w./*-]+\.(?:py|j2|json|npz))`", row)]
+        gone = [name for name in names if not [*readme.parent.glob(name)] and not (ROOT / name).is_file()]
+        assert not gone, f"{readme.relative_to(ROOT)}: {gone}"
+
+
 def test_top_level_is_the_clients():
     """Only dot-files and the customary documents join it."""
     git = shutil.which("git")

@@ -1,4 +1,4 @@
-"""Every command in the documents works: it is run here or by .ci/run, or at least its options are parsed.
+"""The documents are true: names and messages exist, every command is run here or by .ci/run, or its options parsed.
 
 A command that is new in a document needs a row in one of the tables.
 """
@@ -100,6 +100,11 @@ def pages():
     return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths} | {"--help": examples}
 
 
+def spans_of(text):
+    """Return the code within sentences."""
+    return re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+
+
 def commands(text):
     """Return the commands of a document: lines of blocks marked sh or console, and code within a sentence."""
     blocks = re.findall(r"^```(sh|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
@@ -109,8 +114,7 @@ def commands(text):
         for line in block.splitlines()
         if line.strip() and (kind == "sh" or line.startswith("$ "))
     ]
-    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-    found += [code for code in re.findall(r"`([^`]+)`", prose) if COMMAND.match(code)]
+    found += [span for span in spans_of(text) if COMMAND.match(span)]
     return [plain(command) for command in found]
 
 
@@ -196,6 +200,18 @@ def test_options_exist(run, runner, command):
     else:
         return
     assert done.code == 0, done.text
+
+
+def test_names_in_the_documents_exist():
+    """Identifiers with an underscore or with capitals, within code."""
+    files = [path for top in ("fixtures", "tests", ".ci") for path in (ROOT / top).rglob("*")]
+    files += [path for path in ROOT.iterdir() if path.suffix in {".py", ".ini", ".txt", ".ipynb"}]
+    read = [path for path in files if path.is_file() and path.suffix not in {".md", ".pyc", ".npz", ".safetensors"}]
+    code = "".join(path.name + path.read_text("utf-8", "replace") for path in read)
+    spans = [(name, span) for name, text in pages().items() if name != HISTORY for span in spans_of(text)]
+    words = [(name, word) for name, span in spans for word in re.findall(r"\b\w*(?:_|[a-z][A-Z])\w+", span)]
+    assert [(name, word) for name, word in words if word not in code] == []
+    assert len(words) > 200
 
 
 def test_messages_of_troubleshooting_are_those_of_the_code():
