@@ -18,7 +18,7 @@ from fixtures.engines import worker_process
 from fixtures.engines.isolated import IsolatedEngine
 from fixtures.engines.messages import Channel
 from fixtures.engines.registry import open_engine
-from fixtures.engines.worker_process import LATE, OUT_OF_MEMORY, Installation, Isolation
+from fixtures.engines.worker_process import IDLE, LATE, OUT_OF_MEMORY, Installation, Isolation
 from fixtures.errors import (
     CompileError,
     CrashError,
@@ -188,6 +188,17 @@ def test_every_ending_is_one_error_and_not_tried_again(opened, model, tmp_path, 
         engine.prepare(model, **REQUEST)
     assert engine.identity(EngineOptions())
     assert engine.worker.pid != before
+
+
+def test_end_between_two_requests_is_an_error(opened, model):
+    """It flags no program as wrong; the next request gets a fresh worker."""
+    engine = opened()
+    program = engine.prepare(model, **REQUEST)
+    os.kill(program.pid, signal.SIGABRT)
+    os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(CrashError, match=f"at {IDLE}: SIGABRT"):
+        program.run({"x": IMAGES})
+    assert engine.unsupported("fp32") is None
 
 
 def test_process_that_neither_answers_nor_ends_is_killed(opened, model, tmp_path, monkeypatch):
