@@ -60,6 +60,7 @@ def test_run_that_compared_nothing_fails(runner):
     done = runner.small(AGREEMENT, "--precision", "bf16")
     assert done.code == NOTHING, done.text
     assert "ERROR: nothing was compared" in done.out
+    assert f"ERROR: {NOT_COMPARED.format(option='--image-size', value='64')}\n" in done.out
 
 
 def test_tolerance_that_is_too_wide_judges_nothing(runner):

@@ -198,7 +198,7 @@ def test_end_between_two_requests_is_an_error(opened, model):
     os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
     with pytest.raises(CrashError, match=f"at {IDLE}: SIGABRT"):
         program.run({"x": IMAGES})
-    assert engine.unsupported("fp32") is None
+    assert engine.identity(EngineOptions())
 
 
 def test_process_that_neither_answers_nor_ends_is_killed(opened, model, tmp_path, monkeypatch):

@@ -161,16 +161,16 @@ def seconds_without_cpu(pid):
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
-@pytest.mark.parametrize(
-    ("tool", "number", "code"),
-    [
-        ("pytest", signal.SIGINT, 2),
-        ("pytest", signal.SIGTERM, 2),
-        ("pytest -n 2", signal.SIGTERM, 2),
-        ("ort_comparison", signal.SIGINT, 130),
-        ("ort_comparison", signal.SIGTERM, 143),
-    ],
-)
+SIGNALS = {
+    "SIGINT to pytest": ("pytest", signal.SIGINT, 2),
+    "SIGTERM to pytest": ("pytest", signal.SIGTERM, 2),
+    "SIGTERM to pytest -n 2": ("pytest -n 2", signal.SIGTERM, 2),
+    "SIGINT to ort_comparison.py": ("ort_comparison", signal.SIGINT, 130),
+    "SIGTERM to ort_comparison.py": ("ort_comparison", signal.SIGTERM, 143),
+}
+
+
+@pytest.mark.parametrize(("tool", "number", "code"), SIGNALS.values(), ids=SIGNALS)
 def test_signal_ends_everything_and_keeps_the_results(runner, tmp_path, tool, number, code):
     """Within two seconds, whatever the engine is doing."""
     mark, junit = tmp_path / "hangs", tmp_path / "junit.xml"
