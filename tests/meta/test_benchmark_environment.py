@@ -56,6 +56,38 @@ def test_hardware_has_only_the_gpus_that_this_process_may_use(machine, monkeypat
     assert found["-1"] == "none"
 
 
+def nvidia(root, *models):
+    """Write what NVIDIA's driver does about some GPUs."""
+    for number, model in enumerate(models):
+        path = root / f"proc/driver/nvidia/gpus/0000:{number:02x}:00.0/information"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"Model: \t\t {model}\nIRQ:   \t\t 97\nGPU UUID: \t GPU-0{number}ab-cd\n")
+    version = (
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\nGCC version: 12\n"
+    )
+    (root / "proc/driver/nvidia/version").write_text(version)
+
+
+def test_another_nvidia_gpu_is_other_hardware(tmp_path):
+    """The model counts, with the driver's version as a fact that may differ."""
+    nvidia(tmp_path / "here", "NVIDIA H200")
+    nvidia(tmp_path / "there", "NVIDIA A100-SXM4-40GB")
+    here, there = (machine_facts("A", tmp_path / name, {}) for name in ("here", "there"))
+    assert (here["gpus"], here["gpu_driver"]) == ("NVIDIA H200", "550.54.15")
+    assert differences(here, there, HARDWARE) == ["gpus: NVIDIA A100-SXM4-40GB there, NVIDIA H200 here"]
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus"),
+    [(None, "H200, L4"), ("1", "L4"), ("gpu-00ab-cd", "H200"), ("", "none"), ("-1", "none"), ("MIG-x", "H200, L4")],
+)
+def test_only_nvidia_gpus_that_this_process_may_use_count(tmp_path, visible, gpus):
+    """By index or UUID; of a MIG device the model is not known."""
+    nvidia(tmp_path, "H200", "L4")
+    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    assert machine_facts("A", tmp_path, environment)["gpus"] == gpus
+
+
 def test_difference_of_hardware_is_named(machine):
     """The same architecture with fewer compute units is other hardware; another version is not."""
     here = machine_facts("A", machine)
