@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from fixtures.localize.blocks import read_data_flow, split_into_blocks
 from fixtures.localize.records import HIDDEN, NO_WRONG_BLOCK, NOTHING_COMPARED
 from fixtures.records import ModelSpec
+from tests.meta import classifiers
 from tests.meta.localizing import localizer, run, saved
 
 node = helper.make_node
@@ -242,3 +243,33 @@ def test_nodes_that_cannot_be_compared_are_hidden(tmp_path, nodes, blocks, hidde
     assert found.clean == (not hidden)
     assert (f"; {', '.join(hidden)} {HIDDEN}" in found.summary) == bool(hidden)
     assert found.summary.startswith(NO_WRONG_BLOCK if blocks else NOTHING_COMPARED)
+
+
+QUANTISED = ["s", "s0", "s1", "s3"]  # scales of all activations, and of weights
+
+
+@pytest.mark.parametrize("scale", [None, *QUANTISED])
+def test_scale_of_a_quantised_model_that_is_off_by_one_percent_is_found(tmp_path, scale):
+    """Quantised tensors are compared where they are dequantised, so in the outputs' tolerance nothing hides."""
+    model = classifiers.quantised()
+    onnx.save(model, tmp_path / "right.onnx")
+    for tensor in model.graph.initializer:
+        if tensor.name == scale:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), scale))
+    onnx.save(model, tmp_path / "engine.onnx")
+    images = np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.float32)
+    search = localizer(tmp_path / "engine.onnx", images, tmp_path / "copies", correct=tmp_path / "right.onnx")
+    found = search.localize()
+    assert (found.hidden, found.unchecked) == ((), 0)
+    assert (found.first_block is None) == (scale is None), found.table()
+
+
+def test_tensors_without_reference_are_compared_with_what_follows(tmp_path):
+    """As the output of a convolution whose BatchNormalization the reference has folded into it."""
+    model = classifiers.batch_normalised()
+    onnx.save(model, tmp_path / "model.onnx")
+    flow = read_data_flow(
+        tmp_path / "model.onnx", 2, {name for node in model.graph.node for name in node.output} - {"h"}
+    )
+    assert flow.groups[0].operators == ("Conv", "BatchNormalization")
+    assert flow.groups[0].compared == ("c",)
