@@ -208,6 +208,15 @@ BRANCH = helper.make_graph(
                 node("DequantizeLinear", ["steps", "step"], ["y"], name="back"),
             ],
             1,
+            (),
+        ),
+        (
+            [
+                node("MatMul", ["x", "w"], ["made"], name="dense"),
+                node("Cast", ["made"], ["integers"], name="there", to=TensorProto.INT32),
+                node("Cast", ["integers"], ["y"], name="back", to=TensorProto.FLOAT),
+            ],
+            1,
             ("back",),
         ),
         (
@@ -230,7 +239,7 @@ BRANCH = helper.make_graph(
             (),
         ),
     ],
-    ids=["custom operator first", "custom operator", "branch", "quantised", "integer output", "shapes"],
+    ids=["custom operator first", "custom operator", "branch", "quantised", "integers", "integer output", "shapes"],
 )
 def test_nodes_that_cannot_be_compared_are_hidden(tmp_path, nodes, blocks, hidden):
     """The images reach them only through integers or unknown types; the rest alone is not clean."""
