@@ -8,12 +8,8 @@ import onnx
 import pytest
 from PIL import Image
 
-<<<<<<< HEAD
+from fixtures.cli.comparison import DIFFERENT_BLOCK, EXPLAIN
 from fixtures.engines.registry import target_of
-=======
-from fixtures.cli.comparison import DIFFERENT_BLOCK
-from fixtures.engines.migraphx.engine import RULES
->>>>>>> aecb443 (Models that quantise: both sides of a tie count, blocks are compared where tensors are dequantised, so a scale that is off by 1 % is found)
 from fixtures.errors import EvaluationError
 from fixtures.inputs import synthetic_images
 from fixtures.onnx_file import inspect
@@ -94,7 +90,7 @@ def test_blocks_of_a_model_that_quantises_are_always_compared(runner, file):
     wrong = fault('results |= {"c1": results["c1"] * 1.01} if "c1" in results else {}')
     done = runner.compare(f"--model={file('quantised')}", *ONNXRUNTIME, "--inputs", "4", "--batch", "2", patch=wrong)
     assert done.code == 1, done.text
-    assert done.out.splitlines()[-1] == DIFFERENT_BLOCK.format(block="c1")
+    assert done.out.splitlines()[-1] == f"DIFFER: {DIFFERENT_BLOCK.format(block='c1')}{EXPLAIN}"
 
 
 @pytest.mark.parametrize("name", NOT_JUDGED)
