@@ -2,12 +2,10 @@
 
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import asdict
-from types import SimpleNamespace
 
 import pytest
 
-from fixtures.plugin.latency_table import NO_PLOT, TITLE, points
+from fixtures.plugin.latency_table import NO_PLOT, TITLE
 from fixtures.report.latency import by_series, plot, table
 from fixtures.report.records import Latency
 
@@ -71,16 +69,6 @@ def test_plot_has_room_for_many_series(tmp_path):
     height = ET.parse(tmp_path / "sweep.svg").getroot().get("height")  # noqa: S314  our own file
     assert 600 < float(height.removesuffix("pt")) < 1000
     assert list(by_series(POINTS)) == ["migraphx fp16", "ort fp32"]
-
-
-def test_only_latencies_without_errors_are_points():
-    """Benchmarks of a user's own have none."""
-
-    def row(info, *, has_error=False):
-        return SimpleNamespace(extra_info=info, has_error=has_error)
-
-    info = {"latency": {**asdict(POINTS[0]), "count": 9}}
-    assert list(points([row(info), row(info, has_error=True), row({})])) == [POINTS[0]]
 
 
 def test_run_of_two_batches_ends_with_one_table_and_a_plot(runner):

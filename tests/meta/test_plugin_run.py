@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fixtures.options import PYTEST, options_of
-from fixtures.plugin.results import ComparisonRecord as Comparison
-from fixtures.plugin.results import worst_of_cases
+from fixtures.report.records import ComparisonRecord as Comparison
+from fixtures.report.records import worst_of
 from fixtures.report.results_file import read_results
 from fixtures.verdict.attribution import ENGINE
 from fixtures.verdict.message import DISAGREES, FAULTY_SIDE, REPRODUCE, message_line
@@ -81,8 +81,7 @@ WORST_FIRST = {
 def test_summary_line_shows_the_worst_comparison(rows):
     """In any order: failed first, then those without numbers, then the error closest to the tolerance."""
     comparisons = [Comparison("engine", "case", *WORST_FIRST[row]) for row in rows]
-    (worst,) = worst_of_cases(comparisons)
-    assert worst == (comparisons[rows.index(min(rows, key=list(WORST_FIRST).index))], 3)
+    assert worst_of(comparisons) is comparisons[rows.index(min(rows, key=list(WORST_FIRST).index))]
 
 
 def test_model_with_a_fixed_batch_is_judged_at_that_batch(runner, classifier):

@@ -76,10 +76,10 @@ def test_summary_counts_programs_and_names_those_not_cached():
     results = Results()
     for rows in ({"a": COMPILED, "b": LOADED}, {"a": LOADED, "c": not_cached}):
         report = pytest.TestReport(
-            "x", ("x", 0, "x"), {}, "passed", None, "teardown", records=[(PROGRAM_SOURCES, rows)]
+            str(rows), ("x", 0, "x"), {}, "passed", None, "teardown", records=[(PROGRAM_SOURCES, rows)]
         )
         results.pytest_runtest_logreport(report)
-    first, second = program_lines(results.program_sources)
+    first, second = program_lines(results.program_sources())
     assert first.startswith("1 of 3 ")
     assert second == f"c: {not_cached}"
 

@@ -79,7 +79,7 @@ def test_what_was_not_judged_has_its_reason(run):
 @pytest.mark.parametrize(
     ("judged", "ended"),
     [
-        (Verdict("case", "fp16", TOLERANCE, ""), (PASSED, summary.NO_NUMBER, "")),
+        (Verdict("case", "fp16", TOLERANCE, ""), (PASSED, summary.WORDS[PASSED], "")),
         (Verdict("case", "fp16", TOLERANCE, NOT_JUDGED, (EMULATED,)), (UNJUDGED, UNJUDGED, EMULATED)),
     ],
     ids=["integers", "emulated GPU"],

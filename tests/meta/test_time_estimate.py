@@ -14,7 +14,6 @@ from fixtures.plugin.time_estimate import (
     LIMIT,
     MEASURED,
     TABLE_WORK,
-    TIMED_CASE,
     TimeTable,
     duration,
     work_of,
@@ -82,7 +81,7 @@ def test_damaged_file_is_no_file(table, content):
 
 def report(test, case, seconds, properties=(), outcome="passed", when="teardown"):
     """A report of pytest."""
-    more = {"user_properties": [(TIMED_CASE, case.id)], "records": list(properties)}
+    more = {"records": [("command", {"case": case.id}), *properties]}
     place = f"x.py::{test}[{case.id}]"
     return pytest.TestReport(place, ("", 0, ""), {}, outcome, None, when, [], seconds, **more)
 
@@ -91,10 +90,9 @@ def test_times_of_a_run_are_kept_without_compilations(table):
     """Those of complete tests; the newest entries stay."""
     made = table()
     made.times = {str(number): (1.0, 1.0) for number in range(LIMIT)}
-    made.pytest_runtest_logreport(report(TEST, CASE, 3.0, when="call"))
-    made.pytest_runtest_logreport(report(TEST, CASE, 61.0, [("compile seconds", {CASE.id: 60.0, "another": 1.0})]))
-    made.pytest_runtest_logreport(report("test_failing", CASE, 9.0, outcome="failed"))
-    made.pytest_sessionfinish()
+    compiled = ("compile seconds", {CASE.id: 60.0, "another": 1.0})
+    complete = [report(TEST, CASE, 3.0, when="call"), report(TEST, CASE, 61.0, [compiled])]
+    made.add([complete, [report("test_failing", CASE, 9.0, outcome="failed")]])
     again = table()
     again.read()
     assert len(again.times) == LIMIT
