@@ -10,7 +10,9 @@ import struct
 import subprocess
 import sys
 import termios
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -19,7 +21,13 @@ from PIL import Image
 
 from fixtures.accuracy.imagenet import read_labels
 from fixtures.accuracy.labelled_images import calibration_split, evaluation_split
+from fixtures.engines.onnxruntime.engine import OnnxRuntimeEngine
+from fixtures.errors import CacheError
 from fixtures.images.labels import synset_ids
+from fixtures.options import PYTEST, options_of
+from fixtures.plugin.predictions import PredictionStore
+from fixtures.records import Case, EngineOptions, ModelSpec
+from fixtures.settings import Settings
 from fixtures.verdict.message import REPRODUCE
 from tests.meta.faulty_comparison import fault
 from tests.meta.tiny_models import tiny_model
@@ -138,13 +146,11 @@ def save_linear(path, batch, classes=1000, trailing_axes=()):
     return weights
 
 
-@pytest.mark.parametrize(
-    ("model_batch", "batch", "trailing_axes"), [(1, "1", ()), (2, "2", ()), ("batch", "2", (2, 3))]
-)
-def test_model_file_is_judged_on_imagenet(runner, folder, tmp_path, model_batch, batch, trailing_axes):
+@pytest.mark.parametrize(("model_batch", "trailing_axes"), [(2, ()), ("batch", (2, 3))])
+def test_model_file_is_judged_on_imagenet(runner, folder, tmp_path, model_batch, trailing_axes):
     """Also with a fixed batch, or with axes of length one after the classes; a faulty engine fails."""
     save_linear(tmp_path / "linear.onnx", model_batch, trailing_axes=trailing_axes)
-    model = (f"--model={tmp_path / 'linear.onnx'}", "--precision", "fp32", "--batch", batch)
+    model = (f"--model={tmp_path / 'linear.onnx'}", "--precision", "fp32", "--batch", "2")
     good = runner.pytest(*CPU, *model, f"--imagenet={folder}", f"--cache-dir={tmp_path / 'good'}")
     assert good.code == 0, good.text
     words = (*CPU, *model, f"--imagenet={folder}", f"--cache-dir={tmp_path / 'bad'}")
@@ -165,47 +171,30 @@ def test_model_with_other_classes_is_refused(runner, folder, tmp_path):
     assert "Traceback" not in done.text
 
 
-def test_journal_depends_on_weights_and_calibration_images(runner, folder, tmp_path):
-    """The weights are in a file beside the model."""
+def test_journal_depends_on_all_that_decides_a_prediction(folder, tmp_path, monkeypatch):
+    """Calibration images, threads, optimisation, and weights in a file beside the model.
+
+    An engine that cannot be identified has no journal.
+    """
     weights, photographs = save_linear(tmp_path / "linear.onnx", "batch"), tmp_path / "photographs"
     photographs.mkdir()
-    cache = tmp_path / "cache"
-    model = (f"--model={tmp_path / 'linear.onnx'}", "--precision", "int8", "--batch", "2")
-    words = (*CPU, *model, f"--imagenet={folder}", f"--calibration={photographs}", f"--cache-dir={cache}")
+    case = Case("onnxruntime:cpu", ModelSpec(path=tmp_path / "linear.onnx"), "int8", 16)
+    options = {option.dest: option.default for option in options_of(PYTEST)}
+    options |= {"imagenet": folder, "calibration": photographs, "cache_dir": tmp_path, "no_isolation": True}
 
-    def calibrate_with(number):
+    def journal(number=0, **changes):
         (photographs / "a.jpg").write_bytes(next(folder.glob(f"*/{number}.JPEG")).read_bytes())
+        changed, suite = replace(case, options=EngineOptions(**changes)), Settings(**options)
+        with suite.context() as context:
+            store = PredictionStore(suite, context, None)
+            return store._journal_path(changed, store.images(changed))
 
-    counts, write_weights = [], (tmp_path / "weights").write_bytes
-    for change, value in ((calibrate_with, 0), (calibrate_with, 1), (write_weights, (2 * weights).tobytes())):
-        change(value)
-        runner.pytest(*words)
-        counts.append(sum("int8" in path.name for path in journals(cache)))
-    assert counts == [1, 2, 3]
-
-
-def test_journal_depends_on_the_number_of_threads(runner, folder, tmp_path):
-    """At the reference's batch of 16, engine and reference still have one journal each."""
-    words = (*SEEDED, "--precision", "fp32", "--batch", "16", f"--imagenet={folder}")
-    counts = []
-    for more in ((), (), ("--threads", "3")):
-        done = runner.pytest(*words, *more, f"--cache-dir={tmp_path / 'cache'}")
-        assert done.code == 0, done.text
-        counts.append(len(journals(tmp_path / "cache")))
-    assert counts == [2, 2, 4]
-
-
-def test_engine_that_cannot_be_identified_has_no_journal(runner, folder, tmp_path):
-    """Its predictions are computed in every run."""
-    plugin = (
-        "from fixtures.engines.onnxruntime.engine import OnnxRuntimeEngine\n"
-        "from fixtures.errors import CacheError\n"
-        "def identity(self, options): raise CacheError('unknown')\n"
-        "OnnxRuntimeEngine.identity = identity\n"
-    )
-    done = runner.pytest(*PHOTOGRAPHS, f"--imagenet={folder}", f"--cache-dir={tmp_path / 'cache'}", plugin=plugin)
-    assert done.code == 0, done.text
-    assert journals(tmp_path / "cache") == []
+    names = [journal(), journal(number=1), journal(threads=3), journal(graph_optimization="disable")]
+    assert journal() == names[0]
+    (tmp_path / "weights").write_bytes((2 * weights).tobytes())
+    assert len({*names, journal()}) == 5
+    monkeypatch.setattr(OnnxRuntimeEngine, "identity", Mock(side_effect=CacheError("unknown")))
+    assert journal() is None
 
 
 def test_unusable_calibration_images_fail_only_precisions_that_need_them(runner, folder):

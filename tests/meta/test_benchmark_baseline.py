@@ -6,12 +6,21 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from fixtures.plugin.benchmark_baseline import NOT_MEASURED, NOT_SAVED, NOTHING_TO_COMPARE
+from fixtures.machine import machine_facts
+from fixtures.plugin.benchmark_baseline import (
+    FACTS,
+    NOT_MEASURED,
+    NOT_SAVED,
+    NOTHING_TO_COMPARE,
+    PASSED,
+    pytest_benchmark_compare_machine_info,
+)
 from fixtures.plugin.latency_benchmark import IN_PARALLEL
 from fixtures.plugin.latency_table import TITLE
 
 WORDS = ("tests/performance/test_latency.py", "--precision", "fp32", "--speed-seconds", "0.2")
 NAME = "tests/performance/test_latency.py::test_latency[onnxruntime:cpu-test_nfnet@64-fp32-b{}]"
+HERE = machine_facts()
 COMPARE = ("--benchmark-compare=0001", "--benchmark-compare-fail=min:5%")
 
 
@@ -125,22 +134,21 @@ def test_run_that_measured_nothing_does_not_pass(runner, storage, words):
     assert done.out.count(NOT_MEASURED) >= 2
 
 
-REFUSED = {
-    "other CPU": lambda content: content["machine_info"]["nfnet"].update(cpu="Another CPU"),
-    "other GPU": lambda content: content["machine_info"]["nfnet"].update(gpus="gfx942 0x74a1, 304 units"),
-    "no machine": lambda content: content["machine_info"].pop("nfnet"),
-    "machine of another shape": lambda content: content.update(machine_info="x"),
-}
-
-
-@pytest.mark.parametrize("fault", REFUSED)
-def test_baseline_that_cannot_be_compared_is_a_usage_error(runner, storage, fault):
-    """Before anything is measured; also without a limit."""
-    rewrite(storage, REFUSED[fault])
-    done = run(runner, storage, "--benchmark-compare=0001")
-    assert done.code == 4, done.text
-    assert "ERROR: --benchmark-compare: " in done.text
-    assert {"other CPU": "Another CPU", "other GPU": "gfx942 0x74a1"}.get(fault, "") in done.text
+@pytest.mark.parametrize(
+    ("saved", "reason"),
+    [
+        ({"machine_info": {FACTS: {**HERE, "cpu": "Another CPU"}}}, "Another CPU there"),
+        ({"machine_info": {FACTS: {**HERE, "gpus": "gfx942 0x74a1, 304 units"}}}, "gfx942 0x74a1, 304 units there"),
+        ({"machine_info": {FACTS: HERE}, PASSED: False}, "its run failed"),
+        ({"machine_info": {}}, "it is no saved run of this suite"),
+        ({"machine_info": "x"}, "it is no saved run of this suite"),
+    ],
+    ids=["other CPU", "other GPU", "failed", "no machine", "machine of another shape"],
+)
+def test_baseline_that_cannot_be_compared_is_a_usage_error(saved, reason):
+    """A regression is compared with the same hardware only."""
+    with pytest.raises(pytest.UsageError, match=f"^--benchmark-compare: .*{reason}"):
+        pytest_benchmark_compare_machine_info(None, {FACTS: HERE}, saved)
 
 
 @pytest.mark.parametrize(

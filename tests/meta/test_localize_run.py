@@ -61,11 +61,13 @@ def test_image_that_fails_is_localised(runner, test, when):
     assert "compared: images [3] of a batch of 4\n" in text
 
 
-def test_each_failing_test_has_its_own_files(runner):
-    """Also if several of one function fail on one case."""
+def test_each_failing_test_has_its_own_files_and_one_cause_is_shown_once(runner):
+    """The second test that fails by it has a line, which names the first; with ``$CI`` nothing is repeated."""
     place = ("tests/conformance/test_isolation.py", *FP32, "-k", "flat and (saturated or stripes)")
-    done = runner.small(*place, plugin=fault(SCALED))
+    done = runner.small(*place, plugin=fault(SCALED), env={"CI": "1"})
     assert done.code == 1
+    assert done.out.count("worst values:") == len(values(REPRODUCE, done)) == 1
+    assert len(re.findall("same cause as tests/conformance/test_isolation.py::.*saturated", done.out)) == 2
     folder = runner.cache / "failures"
     for kind in ("saturated", "stripes"):
         test = f"test_flat_images_match_the_float64_reference_onnxruntime_cpu-test_nfnet@64-fp32-b1-{kind}"
@@ -73,15 +75,6 @@ def test_each_failing_test_has_its_own_files(runner):
         assert (folder / f"{name}.npz").is_file()
         assert {path.name for path in (folder / f"{name}-block").iterdir()} == REPORT
     assert not list(folder.glob("*.tmp"))
-
-
-def test_one_cause_is_shown_once(runner):
-    """Other tests of the case that fail by it have a line, which names the first; with ``$CI`` nothing is repeated."""
-    place = ("tests/conformance/test_isolation.py", *FP32, "-k", "flat and (saturated or stripes)")
-    done = runner.small(*place, plugin=fault(SCALED), env={"CI": "1"})
-    assert done.code == 1
-    assert done.out.count("worst values:") == len(values(REPRODUCE, done)) == 1
-    assert len(re.findall("same cause as tests/conformance/test_isolation.py::.*saturated", done.out)) == 2
 
 
 def test_failed_localisation_does_not_hide_the_failure(runner):
@@ -105,13 +98,6 @@ def test_failed_saving_does_not_hide_the_failure(runner, tmp_path):
     (command,), (saved,) = values(REPRODUCE, done), values(SAVED, done)
     assert "--exhaustive-tune --no-offload-copy " in command
     assert "File exists" in saved
-
-
-def test_explain_never_does_not_localise(runner):
-    """The message has no such line."""
-    done = runner.small(*FLOAT64, "--explain", "never", plugin=fault(SCALED))
-    assert done.code == 1
-    assert not values(FIRST_WRONG_BLOCK, done)
 
 
 def test_explain_always_shows_the_table_of_blocks_once_per_case(runner):
