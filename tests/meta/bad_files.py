@@ -5,6 +5,8 @@ import struct
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.meta.tiny_models import tiny_model
+
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of protobuf
 NESTED = {  # message -> field number -> message
     "model": {7: "graph", 8: "opset"},
@@ -21,25 +23,18 @@ FLOAT = TensorProto.FLOAT
 def healthy():
     """Return a small classifier: a convolution, a ReLU, a mean and a dense layer."""
     random = np.random.default_rng(0)
-    weights = {"w": (4, 3, 3, 3), "v": (5, 4), "c": (5,)}
+    shapes = {"w": (4, 3, 3, 3), "v": (5, 4), "c": (5,)}
     nodes = [
-        helper.make_node("Conv", ["x", "w"], ["a"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["a"], ["b"]),
-        helper.make_node("GlobalAveragePool", ["b"], ["m"]),
-        helper.make_node("Flatten", ["m"], ["f"]),
-        helper.make_node("Gemm", ["f", "v", "c"], ["y"], transB=1),
+        ("Conv", "xw", "a", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+        ("Relu", "a", "b", {}),
+        ("GlobalAveragePool", "b", "m", {}),
+        ("Flatten", "m", "f", {}),
+        ("Gemm", "fvc", "y", {"transB": 1}),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("x", FLOAT, ["n", 3, 8, 8])],
-        [helper.make_tensor_value_info("y", FLOAT, ["n", 5])],
-        [
-            numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), name)
-            for name, shape in weights.items()
-        ],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    weights = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    model = tiny_model(*nodes, shape=["n", 3, 8, 8], weights=weights, opset=17)
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", FLOAT, ["n", 5]))
+    return model
 
 
 def varint(data, at):

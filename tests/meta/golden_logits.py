@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from fixtures.inputs import synthetic_images
@@ -19,6 +18,7 @@ from fixtures.nfnet.variants import VARIANTS, Variant, variant
 from fixtures.nfnet.weights import SeededWeights
 from fixtures.nfnet.writer import write_model
 from fixtures.precisions import precision
+from tests.meta.tiny_models import by_onnxruntime
 
 FILE = Path(__file__).parent / "golden" / "nfnet_logits.npz"
 LARGEST_ERROR = 2e-6  # relative L2 error of the fp32 graph in ONNX Runtime, over all variants and sizes
@@ -54,14 +54,14 @@ class Golden:
         path = folder / "model.onnx"
         graph = build_graph(network(variant(self.variant)), self.weights(), (self.height, self.width))
         write_model(graph, path, precision("fp32"))
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        (logits,) = session.run(["logits"], {"inputs": self.images()})
+        logits: NDArray[np.float32] = by_onnxruntime(path, self.images())["logits"]
         return logits
 
 
 def relative_error(actual: NDArray[np.floating], expected: NDArray[np.floating]) -> float:
     """Return the relative L2 error, computed in float64."""
-    return float(np.linalg.norm(actual.astype(np.float64) - expected) / np.linalg.norm(expected))
+    exact = expected.astype(np.float64)
+    return float(np.linalg.norm(actual.astype(np.float64) - exact) / np.linalg.norm(exact))
 
 
 def committed() -> list[Golden]:

@@ -2,24 +2,15 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from fixtures.localize.search import Localizer
 from fixtures.reference.arithmetic import arithmetic
 from fixtures.reference.evaluator import GraphEvaluator
+from tests.meta.tiny_models import by_onnxruntime
 
 
-def run(path, images):
-    """Return all outputs of a file."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (given,) = session.get_inputs()
-    names = [value.name for value in session.get_outputs()]
-    dtype = np.float16 if "float16" in given.type else np.float32
-    return dict(zip(names, session.run(names, {given.name: images.astype(dtype)}), strict=True))
-
-
-def localizer(path, images, scratch, *, engine=run, correct=None, precision="fp32", **options):
+def localizer(path, images, scratch, *, engine=by_onnxruntime, correct=None, precision="fp32", **options):
     """Make a localizer of what ``engine`` computes from ``path``; ``correct`` is the file without fault."""
     return Localizer(engine, path, GraphEvaluator(correct or path), images, arithmetic(precision), scratch, **options)
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from PIL import Image, ImageOps
 from safetensors import safe_open
@@ -19,6 +18,7 @@ from fixtures.nfnet.writer import write_model
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec
 from tests.meta import golden_logits as golden
+from tests.meta.tiny_models import by_onnxruntime
 
 ROW = variant(digits.VARIANT)
 LOGITS = golden.load(Path(__file__).parent / "golden" / "digits_logits.npz")["logits"]
@@ -38,9 +38,7 @@ def logits(tmp_path_factory):
     path = tmp_path_factory.mktemp("digits") / "model.onnx"
     graph = build_graph(network(ROW), load_file(digits.WEIGHTS), (ROW.test_size, ROW.test_size))
     write_model(graph, path, precision("fp32"))
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (found,) = session.run(["logits"], {"inputs": digits.as_input(digits.held_out()[0])})
-    return found.astype(np.float64)
+    return by_onnxruntime(path, digits.as_input(digits.held_out()[0]))["logits"].astype(np.float64)
 
 
 def test_weights_have_the_shapes_of_the_variant():

@@ -5,11 +5,11 @@ A fast part of the study in tests/studies/faults. ONNX Runtime plays the faulty 
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.run.compare import compare, judge_outputs
+from tests.meta.tiny_models import by_onnxruntime
 from tests.studies.faults import power
 from tests.studies.faults.catalogue import CATALOGUE, RUNTIME, convolutions
 from tests.studies.faults.planting import copy_model
@@ -88,7 +88,7 @@ def test_fault_in_any_convolution_is_caught_in_the_logits(context, name):
     for index in range(count):
         faulty = copy_model(clean)
         place = FAULTS[name].plant(faulty, index / count)
-        assert not verdict(context, logits(faulty, images)).passed, place
+        assert not verdict(context, by_onnxruntime(faulty, images)["logits"]).passed, place
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_wrong_attribute_is_caught_in_dm_nfnet_f0(context, name):
     spec = ModelSpec("dm_nfnet_f0", None, (64, 64))
     faulty = onnx.load(context.model_store.onnx_file(spec).path)
     FAULTS[name].plant(faulty, 0)
-    found = verdict(context, logits(faulty, context.model_store.images(spec, 1)), spec)
+    found = verdict(context, by_onnxruntime(faulty, context.model_store.images(spec, 1))["logits"], spec)
     assert found.units > 2 * found.tolerance.units
 
 
@@ -106,15 +106,9 @@ def test_wrong_attribute_is_caught_in_dm_nfnet_f0(context, name):
 def test_faults_of_the_runtime_are_caught_in_the_logits(context, name):
     """Correct values in the wrong place, old ones, or none."""
     model, images = onnx.load(context.model_store.onnx_file(SPEC).path), context.model_store.images(SPEC, 4)
-    run = FAULTS[name].plant(lambda images: logits(model, images))
+    run = FAULTS[name].plant(lambda images: by_onnxruntime(model, images)["logits"])
     run(images * np.float32(0.5))
     assert not verdict(context, run(images)).passed
-
-
-def logits(model, images):
-    """Run a model in memory."""
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(["logits"], {"inputs": images})[0]
 
 
 def verdict(context, actual, spec=SPEC):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 from fixtures.errors import ModelError
@@ -14,6 +13,8 @@ from fixtures.nfnet.variants import variant
 from fixtures.nfnet.weights import SeededWeights
 from fixtures.onnx_weights import data_path
 from fixtures.precisions import precision
+from tests.meta.golden_logits import relative_error
+from tests.meta.tiny_models import by_onnxruntime
 
 NEWEST = onnx.defs.onnx_opset_version()
 NAMES = ["test_nfnet", "nf_resnet50", "eca_nfnet_l0"]
@@ -28,14 +29,7 @@ def build(path, name="test_nfnet", size=(64, 64), opset=20, kind="fp32", weights
 
 def run(path, images):
     """Return the logits of ONNX Runtime."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(["logits"], {"inputs": images})[0]
-
-
-def relative_error(actual, expected):
-    """Return the relative L2 error."""
-    actual, expected = actual.astype(np.float64), expected.astype(np.float64)
-    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
+    return by_onnxruntime(path, images)["logits"]
 
 
 CHECKED = [("test_nfnet", opset, kind) for opset in (13, 14, 17, 19, 20, NEWEST) for kind in ("fp32", "fp16")]

@@ -18,7 +18,8 @@ from fixtures.localize.search import DISAPPEARED, TIMED_OUT
 from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.run import localize as run_localize
 from fixtures.run.localize import RUN_ALONE, localize_case
-from tests.meta.localizing import localizer, run
+from tests.meta.localizing import localizer
+from tests.meta.tiny_models import by_onnxruntime
 from tests.studies.faults.catalogue import BIAS, WEIGHT, scale_largest
 from tests.studies.faults.planting import edit_constant, int8
 
@@ -258,7 +259,7 @@ def test_fault_that_disappears_when_exposed_is_located_in_its_block_only(context
     """As a wrong fusion does."""
 
     def fused(path, images):
-        results = run(path, images)
+        results = by_onnxruntime(path, images)
         if NODE not in results:
             results[BLOCK] = results[BLOCK] * 1.01
         return results
@@ -272,7 +273,7 @@ def test_block_that_the_engine_does_not_expose_is_hidden(context, tmp_path):
     """So is the next one, whose input it is; the others are compared."""
 
     def incomplete(path, images):
-        return {name: array for name, array in run(path, images).items() if name != BLOCK}
+        return {name: array for name, array in by_onnxruntime(path, images).items() if name != BLOCK}
 
     file = context.model_store.onnx_file(SPEC).path
     found = localizer(file, context.model_store.images(SPEC, 1), tmp_path, engine=incomplete).localize(deep=False)

@@ -9,7 +9,8 @@ from fixtures.localize.blocks import read_data_flow, split_into_blocks
 from fixtures.localize.records import HIDDEN, NO_WRONG_BLOCK, NOTHING_COMPARED
 from fixtures.records import ModelSpec
 from tests.meta import classifiers
-from tests.meta.localizing import localizer, run, saved
+from tests.meta.localizing import localizer, saved
+from tests.meta.tiny_models import by_onnxruntime
 
 node = helper.make_node
 
@@ -247,7 +248,7 @@ def test_nodes_that_cannot_be_compared_are_hidden(tmp_path, nodes, blocks, hidde
     path = saved(tmp_path / "model.onnx", nodes, (["n", 3], ["n", 3]), {"w": (3, 3), "step": ()}, opsets=opsets)
     assert read_data_flow(path, 2).hidden == hidden
     images = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
-    found = localizer(path, images, tmp_path / "scratch", engine=run).localize()
+    found = localizer(path, images, tmp_path / "scratch", engine=by_onnxruntime).localize()
     assert (len(found.blocks), found.first_block, found.unchecked, found.hidden) == (blocks, None, 0, hidden)
     assert found.clean == (not hidden)
     assert (f"; {', '.join(hidden)} {HIDDEN}" in found.summary) == bool(hidden)

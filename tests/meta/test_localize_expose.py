@@ -12,7 +12,7 @@ from fixtures.localize.blocks import element_types
 from fixtures.localize.search import PREFIX, exposed
 from fixtures.onnx_file import inspect, load_model
 from fixtures.records import ModelSpec
-from tests.meta.localizing import run
+from tests.meta.tiny_models import by_onnxruntime
 
 ROOT = Path(__file__).parents[2]
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
@@ -47,7 +47,7 @@ def test_copy_of_a_model_with_external_weights_runs_and_leaves_them_alone(contex
     weights = source.parent / "weights.bin"
     before, files = weights.stat(), sorted(source.parent.iterdir())
     with exposed(source, [TENSOR], {}, tmp_path / "localize") as path:
-        assert run(path, context.model_store.images(SPEC, 1))[TENSOR].shape[0] == 1
+        assert by_onnxruntime(path, context.model_store.images(SPEC, 1))[TENSOR].shape[0] == 1
     after = weights.stat()
     assert (after.st_ctime_ns, after.st_nlink) == (before.st_ctime_ns, before.st_nlink)
     assert sorted(source.parent.iterdir()) == files

@@ -1,6 +1,10 @@
-"""Models of a few nodes."""
+"""Models of a few nodes, and their outputs in ONNX Runtime."""
 
+from pathlib import Path
+
+import numpy as np
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 IMAGE = ("inputs", TensorProto.FLOAT, ["batch", 3, 32, 32])
@@ -34,3 +38,13 @@ def model_of(inputs=(IMAGE,), outputs=(SCORES,), nodes=None, **more):
     return helper.make_model(
         helper.make_graph(nodes, "graph", *ends, **more), opset_imports=[helper.make_opsetid("", 17)]
     )
+
+
+def by_onnxruntime(model, images):
+    """Return all outputs of a file, or of a model in memory, by name; the images take the type of its input."""
+    source = str(model) if isinstance(model, Path) else model.SerializeToString()
+    session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    names = [value.name for value in session.get_outputs()]
+    dtype = np.float16 if "float16" in given.type else np.float32
+    return dict(zip(names, session.run(names, {given.name: images.astype(dtype)}), strict=True))
