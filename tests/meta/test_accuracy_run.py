@@ -76,8 +76,7 @@ def test_bundled_network_passes_with_its_accuracy_in_the_summary(runner):
     """With interval, published accuracy, agreement and McNemar's test; at int8, the agreement with fp32 as well."""
     done = runner.pytest(*DIGITS, "--precision", "int8")
     assert done.code == 0, done.text
-    assert f"pass {CASE}\n" in done.out
-    summary = done.out[done.out.index(f"pass {CASE}") :].splitlines()[1]
+    (summary,) = re.findall(rf"^  pass +{re.escape(CASE)} +(.*)$", done.out, re.MULTILINE)
     for number in ("99.72 % [98.41, 99.95]", "352 images", "published 99.72 %", "lost 0.00 points", "p = 1"):
         assert number in summary
     assert re.search(r"same top-1 class as ONNX Runtime at int8: 352, ONNX Runtime at fp32: 3\d\d; lost", done.out)
@@ -92,7 +91,7 @@ def test_wrong_predictions_fail_with_the_largest_flips(runner):
     assert float(needed) > 1000 * float(allowed)
     assert "46 images are correct in ONNX Runtime only, 0 in onnxruntime:cpu only" in done.out
     assert re.search(rf"{REPRODUCE}: +pytest {ACCURACY}::\w+ --engine onnxruntime:cpu", done.out)
-    assert f"FAIL {CASE}\n" in done.out
+    assert re.search(rf"^  FAIL +{re.escape(CASE)} ", done.out, re.MULTILINE)
 
 
 def test_wrong_predictions_at_int8_are_compared_with_the_quantised_model(runner):
@@ -118,7 +117,7 @@ def test_interrupted_measurement_resumes(runner, folder, tmp_path):
     first = runner.pytest(*words)
     assert first.code == 0, first.text
     assert re.search(r"top-1 .* of 5 images; .* ONNX Runtime at fp32: 5; .*; 1 unusable images", first.out)
-    assert f"\nskipped: {folder / synset_ids()[1] / '5.JPEG'} " in first.out
+    assert f"\n  {folder / synset_ids()[1] / '5.JPEG'} " in first.out
     assert [len(rows(path)) for path in journals(tmp_path / "cache")] == [5, 5]
     engine = next(path for path in journals(tmp_path / "cache") if "-b2-" in path.name)
     lines = rows(engine)
@@ -207,8 +206,8 @@ def test_unusable_calibration_images_fail_only_precisions_that_need_them(runner,
     skipped = [name for name in evaluation_split(names) if (folder / name).stat().st_size < 100]
     done = runner.pytest(*PHOTOGRAPHS, f"--imagenet={folder}")
     assert done.code == 0, done.text
-    assert done.out.count("\nskipped: /") == 10
-    assert f"\nskipped: {len(skipped) - 10} more\n" in done.out
+    assert done.out.count(f"\n  {folder}/") == 10
+    assert f"\n  {len(skipped) - 10} more\n" in done.out
     done = runner.pytest(*PHOTOGRAPHS, "--precision", "int8", f"--imagenet={folder}")
     assert done.code == 1
     assert "none of 3 images could be used" in done.out

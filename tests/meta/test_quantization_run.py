@@ -15,7 +15,7 @@ from tests.meta.faulty_comparison import OTHER_SCALE
 
 TEST = "tests/conformance/test_quantization.py"
 WORDS = (TEST, "--precision", "int8,fp32", "--batch", "1", "--batch", "2")
-COST = r"^onnxruntime:cpu-test_nfnet@64-int8-b1: distance from fp32 0\.\d+, same top-1 class on \d of \d images$"
+COST = r"^  onnxruntime:cpu-test_nfnet@64-int8-b1 +distance from fp32 0\.\d+, same top-1 class on \d of \d images$"
 KNOWN = f"""
 from fixtures.verdict import known_failures
 known_failures.KNOWN_FAILURES = (
