@@ -185,8 +185,3 @@ def test_comparison_that_is_impossible_is_a_usage_error(runner, words, message):
     done = runner.small(TEST, *words)
     assert done.code == 4, done.text
     assert message in done.text
-
-
-def test_without_ab_nothing_is_collected(runner):
-    """There is no other installation."""
-    assert "test_ab" not in runner.small("tests/performance", "--collect-only", "-q").out

@@ -222,13 +222,6 @@ def test_skipped_images_are_counted_for_each_size(runner, folder):
     assert counts == [("5", "2"), ("6", "1")]
 
 
-def test_model_with_seeded_weights_is_deselected(runner):
-    """Its predictions mean nothing, and nothing counts as passed."""
-    done = runner.pytest(*DIGITS, "--weights", "seeded")
-    assert done.code == 5
-    assert "2 deselected" in done.out
-
-
 def test_progress_bar_is_shown_only_on_a_terminal(runner, tmp_path):
     """On standard error; the output in a file has none."""
     leader, follower = pty.openpty()

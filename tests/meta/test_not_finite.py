@@ -31,7 +31,7 @@ def classifier(folder, added, factor=1.0):
     return saved(folder / "classifier.onnx", *nodes, shape=["batch", 3, 8, 8], weights=constants)
 
 
-@pytest.mark.parametrize("added", [-np.inf, np.inf, np.nan])
+@pytest.mark.parametrize("added", [-np.inf, np.nan])
 def test_class_that_is_never_finite_fails_no_test(runner, tmp_path, added):
     """All tests of the suite pass on a correct engine; the other classes are still compared."""
     options = ["--engine", "onnxruntime:cpu", "--precision", "fp32", "--batch", "1,3"]

@@ -43,7 +43,6 @@ def test_correct_engine_agrees(runner, tmp_path):
     [
         ("results['logits'][1] += 1", 5, SECOND_WRONG),
         ("results['logits'][:] = float('nan')", 10, patterns.NAN.format(images="images 0, 1 are")),
-        ("results['logits'][1, 7] = float('nan')", 5, "1 NaN and 0 Inf, expected 0 NaN and 0 Inf; first at [1, 7]"),
         ("results['logits'] = results['logits'][:, :-1]", 10, "has shape [2, 999] instead of [2, 1000]"),
     ],
 )
@@ -184,7 +183,6 @@ def test_missing_package_is_named(runner):
 @pytest.mark.parametrize(
     ("patch", "code", "message"),
     [
-        (fault("raise KeyboardInterrupt"), 130, "interrupted"),
         (
             "from fixtures.cli import comparison\ndef stop(): raise KeyboardInterrupt\ncomparison.parser = stop",
             130,
@@ -192,7 +190,7 @@ def test_missing_package_is_named(runner):
         ),
         (fault("raise ValueError('strange')"), NOT_JUDGED, "ValueError in the suite itself -> report the lines above"),
     ],
-    ids=["interrupted", "interrupted at the start", "bug in the suite"],
+    ids=["interrupted at the start", "bug in the suite"],
 )
 def test_interrupt_and_bugs_of_the_suite_are_not_judged(runner, patch, code, message):
     """Python's own exit codes would say that the sides agree or differ."""
