@@ -11,10 +11,14 @@ from onnxruntime import quantization
 from fixtures.accuracy.calibration import SYNTHETIC
 from fixtures.engines.onnxruntime import int8
 from fixtures.engines.onnxruntime.int8 import memoized_quantised, quantised
-from fixtures.engines.registry import open_engine
+from fixtures.engines.registry import open_engine, target_of
 from fixtures.errors import CompileError, RequestNotHonouredError
+from fixtures.onnx_file import inspect
+from fixtures.onnx_quantization import quantized_tensors
 from fixtures.onnx_weights import weight
+from fixtures.quantization.derive import quantized_model
 from fixtures.records import Case, EngineOptions, ModelSpec
+from fixtures.run.quantization import compare_quantization
 from tests.meta.tiny_models import saved
 
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
@@ -54,6 +58,34 @@ def test_every_product_takes_int8_and_gives_fp32(quantised_model):
     results = {name for node in products for name in node.output}
     requantised = {node.input[0] for node in nodes if node.op_type == "QuantizeLinear"} & results
     assert not requantised & {name for node in products for name in node.input}
+
+
+def dequantised_types(model):
+    """Element types of what is dequantised, other than products' factors in 8 bits."""
+    given = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type == "DequantizeLinear"]
+    return {given.get(node.input[0], given[node.input[2]]) for node in nodes}
+
+
+def test_cuda_gets_only_what_its_provider_dequantises(model, calibration, quantised_model):
+    """Its kernels take 8 bits; a bias in int32 would run on the CPU."""
+    rule = target_of("onnxruntime:cuda").rule("int8")
+    made = onnx.load_from_string(quantised(model, calibration, int32_bias=rule.int32_bias))
+    assert dequantised_types(quantised_model) == {onnx.TensorProto.INT8, onnx.TensorProto.INT32}
+    assert dequantised_types(made) == {onnx.TensorProto.INT8}
+    derived = quantized_model(inspect(model), np.concatenate(calibration), rule)
+    assert not compare_quantization(quantized_tensors(derived), quantized_tensors(made))
+
+
+def test_rule_of_cuda_agrees_with_its_derived_model(runner):
+    """The CPU provider runs what CUDA would get."""
+    plugin = (
+        "from fixtures.engines.onnxruntime import descriptor\n"
+        "descriptor.PRECISIONS['int8'] = descriptor.ON_CUDA['int8']\n"
+    )
+    tests = ("tests/conformance/test_agreement.py", "tests/conformance/test_quantization.py")
+    done = runner.small(*tests, "--precision", "int8", "--batch", "2", plugin=plugin)
+    assert done.code == 0, done.text
 
 
 def test_program_reports_its_quantisation(model, calibration):
