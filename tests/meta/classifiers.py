@@ -113,8 +113,10 @@ def mean_of_the_batch():
 
 
 def number_and_weight():
-    """A number, and a weight, as outputs."""
-    made = Classifier().output("s", FLOAT, []).output("d", FLOAT, [8, CLASSES])
+    """A number, a weight, and nothing, as outputs."""
+    made = Classifier().output("s", FLOAT, []).output("d", FLOAT, [8, CLASSES]).output("e", FLOAT, ["n", 0])
+    none, classes = made.constant("none", [0]), made.constant("classes", [1])
+    made.add("Slice", ["y", none, none, classes], ["e"])
     return made.add("ReduceMean", ["f"], ["s"], keepdims=0).model()
 
 
