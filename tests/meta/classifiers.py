@@ -113,11 +113,16 @@ def mean_of_the_batch():
 
 
 def number_and_weight():
-    """A number, a weight, and nothing, as outputs."""
+    """A number, a weight, nothing, and text, as outputs."""
     made = Classifier().output("s", FLOAT, []).output("d", FLOAT, [8, CLASSES]).output("e", FLOAT, ["n", 0])
     none, classes = made.constant("none", [0]), made.constant("classes", [1])
-    made.add("Slice", ["y", none, none, classes], ["e"])
-    return made.add("ReduceMean", ["f"], ["s"], keepdims=0).model()
+    made.add("Slice", ["y", none, none, classes], ["e"]).add("ReduceMean", ["f"], ["s"], keepdims=0)
+    made.add("ArgMax", ["y"], ["i"], axis=1, keepdims=0).add("Gather", ["names", "i"], ["t"])
+    made.output("t", TensorProto.STRING, ["n"])
+    model = made.model()
+    names = helper.make_tensor("names", TensorProto.STRING, [CLASSES], [f"class {at}" for at in range(CLASSES)])
+    model.graph.initializer.append(names)
+    return model
 
 
 def sequence():
@@ -223,9 +228,14 @@ def several_inputs():
 def overflowing(dtype=np.float32):
     """A convolution whose outputs fp16 cannot hold."""
     made = Classifier(dtype=dtype)
-    made.weight("w", 8, 3, 3, 3, scale=3e4)
+    made.weight("w", 8, 3, 3, 3, scale=1e4)
     made.weight("d", 8, CLASSES, scale=1e-5)
     return made.model()
+
+
+def overflowing_in_half():
+    """The same, in a file of fp16."""
+    return overflowing(np.float16)
 
 
 def masked():

@@ -34,6 +34,7 @@ JUDGED = {  # model -> the notes before the run
         f"output 's' is not compared: it has {NO_ROWS}",
         f"output 'd' is not compared: it has {NO_ROWS}",
         f"output 'e' is not compared: it has {NO_ROWS}",
+        f"output 't' is not compared: it is {NO_NUMBERS}",
     ),
     "sequence": (f"output 's' is not compared: it is {NO_NUMBERS}",),
     "sparse_weight": (),
@@ -57,6 +58,7 @@ NOT_JUDGED = {  # model -> what the message says
     "dropout": ("Dropout 'y'", "random numbers", "export the model after eval()"),
     "only_a_sequence": ("no output has a row for each image",),
     "one_row": ("fixes the batch to 1", "use --batch 1"),
+    "overflowing_in_half": ("no noise floor", "the first overflow is in Conv 'c'", "fp16 ends at 65504"),
     "disputed": ("differ in Resize 't'", "neither is flagged"),
     "unknown": ("Own 'y'", "neither onnx nor ONNX Runtime"),
 }
