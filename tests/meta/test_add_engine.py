@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.engines.plugins import HOOK, REPAIR, VARIABLE
+from fixtures import health
+from fixtures.engines.plugins import HOOK, REPAIR
 from fixtures.engines.registry import engine_names
 from fixtures.errors import UsageError
+from fixtures.machine import ENGINE_FILES
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "fixtures/engines/README.md"
@@ -48,7 +50,7 @@ def test_documented_commands_find_the_engine(runner, folder, command):
         selected = (AGREEMENT, *words[words.index("tests/conformance") + 1 :], *CASE)
         done = runner.pytest(*selected, f"--results={folder / 'results.json'}", env=env, isolated=True)
         assert NAME in done.out
-        assert NAME in (folder / "results.json").read_text()
+        assert f"env {ENGINE_FILES}={folder / 'example.py'} pytest" in (folder / "results.json").read_text()
     else:
         more = () if "doctor" in words else (*CASE, "--inputs", "1")
         done = runner.compare(*words[words.index("ort_comparison.py") + 1 :], *more, env=env, isolated=True)
@@ -99,7 +101,7 @@ def test_broken_plug_in_is_named_with_the_reason(tmp_path, monkeypatch, text, re
     """With what to do about it."""
     file = tmp_path / "broken.py"
     file.write_text(text)
-    monkeypatch.setenv(VARIABLE, str(file))
+    monkeypatch.setenv(ENGINE_FILES, str(file))
     with pytest.raises(UsageError) as caught:
         engine_names()
     assert str(file) in caught.value.what
@@ -109,22 +111,23 @@ def test_broken_plug_in_is_named_with_the_reason(tmp_path, monkeypatch, text, re
 
 def test_broken_plug_in_stops_pytest_before_collection(runner, tmp_path):
     """With one line, although another engine is chosen."""
-    done = runner.small(AGREEMENT, env={VARIABLE: str(tmp_path / "nosuch.py")})
+    done = runner.small(AGREEMENT, env={ENGINE_FILES: str(tmp_path / "nosuch.py")})
     assert done.code == pytest.ExitCode.USAGE_ERROR
     assert [REPAIR in line for line in done.err.splitlines() if line] == [True], done.text
 
 
-def test_doctor_reports_a_broken_plug_in(runner, tmp_path):
+def test_doctor_reports_a_broken_plug_in(tmp_path, monkeypatch):
     """As a problem of this machine."""
-    done = runner.compare("doctor", env={VARIABLE: str(tmp_path / "nosuch.py")}, isolated=True)
-    assert done.code == 2
-    assert re.search(r"(?m)^PROBLEM plug-in .*nosuch\.py", done.out)
+    monkeypatch.setenv(ENGINE_FILES, str(tmp_path / "nosuch.py"))
+    (check,) = health._plugins(None)
+    assert (check.state, check.hint) == (health.PROBLEM, REPAIR)
+    assert "nosuch.py" in check.text
 
 
 def test_engine_whose_status_fails_is_missing(runner, tmp_path):
     """It was named, so the run fails at that engine."""
     file = tmp_path / "failing.py"
     file.write_text(GOOD + "STATUS = None")
-    done = runner.pytest(AGREEMENT, "--engine", "example:cpu", *CASE, env={VARIABLE: str(file)})
+    done = runner.pytest(AGREEMENT, "--engine", "example:cpu", *CASE, env={ENGINE_FILES: str(file)})
     assert done.code == pytest.ExitCode.TESTS_FAILED, done.text
     assert REPAIR in done.out

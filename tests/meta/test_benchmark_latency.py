@@ -52,6 +52,7 @@ def test_report_names_hardware_and_versions(report):
     facts = report["machine_info"]["nfnet"]
     assert {"cpu", "cpus", "gpus", "gpu_driver", "rocm", "onnxruntime", "numpy"} <= set(facts)
     assert facts["cpu"]
+    assert facts["onnxruntime:cpu"] == facts["onnxruntime"]
 
 
 def test_disabled_benchmarks_run_once_and_are_not_recorded(runner, tmp_path):
