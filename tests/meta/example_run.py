@@ -65,6 +65,7 @@ def example_run():
     items = [
         item(cases[1], PASSED, 0.036),
         item(cases[2], FAILED, 0.08, **wrong),
+        item(cases[2], FAILED, 0.07, message="same", same_cause=f"test_x.py::test[{cases[2].id}]"),
         item(cases[4], UNJUDGED, message="operator is not supported"),
         item(cases[8], ERRED, message="out of memory"),
         item(cases[16], KNOWN, 0.08, message="issue 7"),

@@ -10,7 +10,7 @@ import pytest
 from fixtures.errors import printable
 from fixtures.report import compare, summary
 from fixtures.report.figures import INK, charts
-from fixtures.report.page import html
+from fixtures.report.page import REPEATED, html
 from fixtures.report.records import (
     ERRED,
     FAILED,
@@ -58,6 +58,16 @@ def test_matrix_has_each_outcome(run):
         ("fp16", "90%", "FAIL 200%", "not judged", "ERROR", "xfail 200%"),
         ("fp32", "25%", "25%", "", "", ""),
     )
+
+
+def test_failures_are_few_lines(run, monkeypatch):
+    """One for each case and cause; a comment and a job summary have a limit."""
+    rows = section(summary.sections(run), summary.FAILURES).rows
+    assert [row[0] for row in rows] == ["FAIL", "ERROR", "xfail", ""]
+    assert rows[-1][2] == summary.MORE_FAILURES.format(count=1)
+    monkeypatch.setattr(summary, "MOST_FAILURES", 1)
+    rows = section(summary.sections(run), summary.FAILURES).rows
+    assert [row[2] for row in rows[1:]] == [summary.MORE_FAILURES.format(count=3)]
 
 
 def test_closest_and_slowest_come_first(run):
@@ -160,6 +170,7 @@ def test_page_answers_what_its_reader_asks(page):
     assert "worse latency migraphx:gpu-net-fp32 b2 1.500 ms 3.000 ms (+100%)" in page.text
     assert "pytest migraphx:gpu-net-fp16-b2" in page.texts
     assert "/cache/failures/block3" in page.texts
+    assert REPEATED.format(count=1) in page.texts
 
 
 def test_page_loads_nothing_and_runs_nothing(page):
@@ -230,9 +241,10 @@ def test_changes_are_found(run):
     changed = {
         0: item(run.cases[0], FAILED, 0.05),
         1: item(run.cases[1], PASSED, 0.01),
-        5: item(run.cases[5], PASSED, 0.03),
-        7: replace(run.items[7], latencies=(latency(1, 0.002), latency(4, 0.004))),
-        8: replace(run.items[8], accuracy=replace(run.items[8].accuracy, top1=80)),
+        2: item(run.cases[1], PASSED, 0.01),
+        6: item(run.cases[5], PASSED, 0.03),
+        8: replace(run.items[8], latencies=(latency(1, 0.002), latency(4, 0.004))),
+        9: replace(run.items[9], accuracy=replace(run.items[9].accuracy, top1=80)),
     }
     items = tuple(changed.get(at, one) for at, one in enumerate(run.items))
     new = case_of("bf16", 1)
@@ -279,6 +291,7 @@ def test_outcomes_follow_the_factor(run):
     assert [one.outcome for one in summary.summarise(loose)] == [PASSED, PASSED, UNJUDGED, ERRED, KNOWN, PASSED, PASSED]
     assert [one.outcome for one in summary.summarise(strict)][:2] == [FAILED, FAILED]
     assert summary.summarise(rejudge_run(run, 100.0))[0].outcome == UNJUDGED  # any outputs would pass
+    assert ("--factor", "10") in section(summary.sections(loose), summary.ENVIRONMENT).rows
 
 
 def test_command_writes_and_compares(run, runner, tmp_path):

@@ -62,12 +62,16 @@ def test_interrupted_run_keeps_what_it_found(interrupted):
     assert "test_agreement.py::test_logits_match_onnxruntime" in item.command
     assert item.command in item.message
     assert {"cpu", "python", "onnxruntime"} <= set(run.environment)
-    assert run.options["precision"] == "fp16"
+    assert (run.options["precision"], run.options["image_size"]) == ("fp16", "64x64")
 
 
 def test_junit_has_plain_values(interrupted):
-    """Numbers, not Python's text of a record."""
-    first = next(ET.parse(interrupted / "j.xml").iter("testcase"))  # noqa: S314 - our own
+    """Numbers, not Python's text of a record; of the whole run the engine and the machine."""
+    file = ET.parse(interrupted / "j.xml")  # noqa: S314 - our own
+    whole = {row.get("name"): row.get("value") for row in file.find("testsuite/properties")}
+    assert {"onnxruntime:cpu", "cpu", "python"} <= set(whole)
+    assert all(whole.values())
+    first = next(file.iter("testcase"))
     values = {row.get("name"): row.get("value") for row in first.iter("property")}
     assert float(values["error_of_worst"]) > float(values["tolerance"]) > 0
     assert values["unit"] == "u"

@@ -15,6 +15,8 @@ import pytest
 from fixtures.engines.isolated import ENDED_BEFORE
 from fixtures.engines.worker_process import LATE
 from fixtures.plugin.failures import CANNOT_JUDGE
+from fixtures.report.records import FAILED
+from fixtures.report.results_file import read_results
 from tests.meta import crashing
 from tests.meta.conftest import ROOT, SMALL
 from tests.meta.leftovers import still_running
@@ -51,16 +53,18 @@ def test_crash_fails_one_case_and_the_run_goes_on(runner, tmp_path):
 
 
 def test_crash_under_xdist_is_the_same(runner, tmp_path):
-    """No process of pytest-xdist ends, and all know what crashed."""
+    """No process of pytest-xdist ends, and all know what crashed. The saved message is that of the suite alone."""
     env = crashing.environment(tmp_path, at_run="time.sleep(1); os.abort()", condition="batch == 3")
     places = (AGREEMENT, "tests/conformance/test_repeating.py", "tests/conformance/test_isolation.py")
-    done = runner.small(*places, *TWO_BATCHES, "-n", "2", env=env, isolated=True)
+    saved = tmp_path / "results.json"
+    done = runner.small(*places, *TWO_BATCHES, "-n", "2", f"--results={saved}", env=env, isolated=True)
     assert done.code == 1, done.text
     assert re.search(rf"^pass {CASE}1 ", done.out, re.MULTILINE)
     (failed,) = re.findall(rf"^FAIL {CASE}3 .* tests failed: (\d)$", done.out, re.MULTILINE)
     assert int(failed) <= 2  # both may have begun before one crashed
     assert ENDED_BEFORE in done.out
     assert "crashed while running" not in done.out
+    assert all(item.message.startswith(f"{CASE}3: ") for item in read_results(saved).items if item.outcome == FAILED)
 
 
 DEVICES = """
