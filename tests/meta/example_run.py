@@ -23,6 +23,7 @@ from fixtures.verdict.metrics import ImageMetrics
 from fixtures.verdict.tolerances import FactorRow, Tolerance
 from fixtures.verdict.verdict import ERROR, Verdict
 
+LITTLE_MEMORY = "note    memory      1.0 GB free"
 MISSING, HOSTILE = "not found", "<script>alert('|`x`')</script> & \x1b[31m"
 TOLERANCE = Tolerance("fp16", "fp16", 0.01, FactorRow(4.0, "test"))
 OUTCOMES = {1: PASSED, 2: FAILED, 4: UNJUDGED, 8: ERRED, 16: KNOWN}  # by batch, at fp16
@@ -89,6 +90,7 @@ def example_run():
         tuple(items),
         {},
         {"migraphx:gpu-net-int8-b1": "relative distance 0.1"},
+        (LITTLE_MEMORY,),
     )
 
 

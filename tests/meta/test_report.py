@@ -25,6 +25,7 @@ from fixtures.run.compare import EMULATED
 from fixtures.verdict.verdict import ERROR, NONFINITE, NOT_JUDGED, STRUCTURE, Verdict
 from tests.meta.example_run import (
     HOSTILE,
+    LITTLE_MEMORY,
     MISSING,
     OUTCOMES,
     TOLERANCE,
@@ -48,6 +49,14 @@ def run():
 def section(found, title):
     """The section with a title."""
     return next(one for one in found if one.title.startswith(title))
+
+
+def test_environment_has_what_a_reader_asks(run):
+    """Engines that are there, the machine, what the doctor finds, options, and the command."""
+    rows = dict(section(summary.sections(run), summary.ENVIRONMENT).rows)
+    assert "migraphx:cpu" not in rows
+    assert {"migraphx:gpu": "2.16", "rocm": "7.1.0", "doctor": LITTLE_MEMORY, "--engine": "all"}.items() <= rows.items()
+    assert rows["command"] == run.command
 
 
 def test_matrix_has_each_outcome(run):
