@@ -23,6 +23,7 @@ from fixtures.verdict.metrics import ImageMetrics
 from fixtures.verdict.tolerances import FactorRow, Tolerance
 from fixtures.verdict.verdict import ERROR, Verdict
 
+TOO_WIDE = "the tolerance is too large"
 LITTLE_MEMORY = "note    memory      1.0 GB free"
 MISSING, HOSTILE = "not found", "<script>alert('|`x`')</script> & \x1b[31m"
 TOLERANCE = Tolerance("fp16", "fp16", 0.01, FactorRow(4.0, "test"))
@@ -73,6 +74,7 @@ def example_run():
         *(item(case, PASSED, 0.01) for case in fp32),
         ItemRecord("test_speed.py::test", PASSED, 2.0, fp32[0].id, latencies=(latency(1, 0.001), latency(2, 0.003))),
         ItemRecord("test_top1.py::test", PASSED, 2.0, accuracy=Accuracy(fp32[0].id, True, "top-1 90 %", 100, 90, 99)),
+        *(item(cases[1], UNJUDGED, message=f"{TOO_WIDE}\nmore") for _ in range(2)),
     ]
     return RunRecord(
         VERSION,

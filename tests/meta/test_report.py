@@ -29,6 +29,7 @@ from tests.meta.example_run import (
     MISSING,
     OUTCOMES,
     TOLERANCE,
+    TOO_WIDE,
     case_of,
     example_run,
     faster,
@@ -88,11 +89,12 @@ def test_closest_and_slowest_come_first(run):
 
 
 def test_what_was_not_judged_has_its_reason(run):
-    """Engines, precisions and cases."""
+    """Engines, precisions, cases, and tests of a case of which others were judged."""
     rows = dict(section(summary.sections(run), summary.NOT_JUDGED).rows)
     assert MISSING in rows["migraphx:cpu"]
     assert rows["migraphx:gpu fp8"] == "no fp8 on gfx90a"
     assert rows["migraphx:gpu-net-fp16-b4"] == "operator is not supported"
+    assert rows[summary.TESTS.format(count=2, case="migraphx:gpu-net-fp16-b1")] == TOO_WIDE
 
 
 @pytest.mark.parametrize(
