@@ -96,11 +96,14 @@ def test_each_process_of_xdist_has_its_own_gpu(runner, tmp_path):
 
 
 def test_late_run_is_an_error_and_not_the_engines_failure(runner, tmp_path):
-    """So is one that the system killed."""
-    env = crashing.environment(tmp_path, at_run="time.sleep(99)", condition="batch == 3")
-    done = runner.small(AGREEMENT, *TWO_BATCHES, "--run-seconds", "1", env=env, isolated=True)
+    """So is one that the system killed, or that had too little memory."""
+    at_run = "time.sleep(99) if batch == 3 else (os.write(2, b'what(): std::bad_alloc'), os.abort())"
+    env = crashing.environment(tmp_path, at_run=at_run, condition="batch > 2")
+    words = (*TWO_BATCHES[:2], "--batch", "1,3,4", "--run-seconds", "1")
+    done = runner.small(AGREEMENT, *words, env=env, isolated=True)
     assert done.code == 1, done.text
     assert re.search(rf"^{CASE}3: {CANNOT_JUDGE}: .*{LATE} 1 s", done.out, re.MULTILINE)
+    assert re.search(rf"^{CASE}4: {CANNOT_JUDGE}: .*SIGABRT.*std::bad_alloc", done.out, re.MULTILINE)
     assert re.search(rf"^pass {CASE}1 ", done.out, re.MULTILINE)
 
 
