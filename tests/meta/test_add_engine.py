@@ -124,10 +124,13 @@ def test_doctor_reports_a_broken_plug_in(tmp_path, monkeypatch):
     assert "nosuch.py" in check.text
 
 
-def test_engine_whose_status_fails_is_missing(runner, tmp_path):
-    """It was named, so the run fails at that engine."""
+@pytest.mark.parametrize("fault", ["STATUS = None", ""])
+def test_engine_that_cannot_be_opened_is_missing(runner, tmp_path, fault):
+    """It was named, so the run fails at that engine, with the reason; here STATUS or the opener is None."""
     file = tmp_path / "failing.py"
-    file.write_text(GOOD + "STATUS = None")
-    done = runner.pytest(AGREEMENT, "--engine", "example:cpu", *CASE, env={ENGINE_FILES: str(file)})
-    assert done.code == pytest.ExitCode.TESTS_FAILED, done.text
-    assert REPAIR in done.out
+    file.write_text(GOOD + fault)
+    done = runner.compare("--engine", "example:cpu", *CASE, env={ENGINE_FILES: str(file)})
+    assert done.code == 2, done.text
+    (line,) = [line for line in done.text.splitlines() if REPAIR in line]
+    assert "example:cpu" in line
+    assert "TypeError" in line
