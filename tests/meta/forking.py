@@ -11,7 +11,11 @@ ROOT = Path(__file__).parents[2]
 FORKS = multiprocessing.get_context("forkserver")
 # Neither plugins of pytest, nor packages that read the environment when they are imported.
 FORKS.set_forkserver_preload(
-    ["asyncio", "filelock", "numpy", "onnx.reference", "onnxruntime", "PIL.Image", "pytest", "scipy.stats"]
+    [
+        *("asyncio", "execnet", "filelock", "ml_dtypes", "msgspec", "multiprocessing.pool", "numpy", "onnx.inliner"),
+        *("onnx.reference", "onnx.shape_inference", "onnxruntime", "packaging.requirements", "PIL.Image", "pooch"),
+        *("psutil", "pytest", "safetensors.numpy", "scipy.stats", "tqdm"),
+    ]
 )
 
 

@@ -145,7 +145,7 @@ def test_half_precision_file_is_judged_at_fp16(runner, half):
         ((*SMALL[:2], "--model", "x.onnx", "--model", "y.onnx"), "--model was given twice -> run once for each value"),
         (("--engine", "onnxruntime:cpu", "--model", "none.onnx"), "none.onnx: no such model file -> check the path"),
         (("--engine", "onnxruntime:cpu", "--model", "x.onnx", "--seed", "3"), "do not apply to --model -> leave them"),
-        ((*SMALL, "--precision", "bf16"), "cannot convert models to bf16"),
+        ((*SMALL, "--precision", "bf16"), "this engine does not compute in bf16"),
         ((*SMALL, "--image-size", "20"), "an image of 20x20 pixels is too small for test_nfnet"),
         ((*SMALL, "--cache-dir", "/dev/null/cache"), "the cache folder cannot be written"),
         ((*SMALL, "--images", "x.png", "--inputs", "3"), "not allowed with argument"),
