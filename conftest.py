@@ -1,17 +1,14 @@
 """The suite's pytest plugins."""
 
-pytest_plugins = [
-    "fixtures.plugin.config",
-    "fixtures.plugin.selection",
-    "fixtures.plugin.main",
-    "fixtures.plugin.time_estimate",
-    "fixtures.plugin.failures",
-    "fixtures.plugin.session",
-    "fixtures.plugin.agreement",
-    "fixtures.plugin.accuracy",
-    "fixtures.plugin.latency_benchmark",
-    "fixtures.plugin.benchmark_baseline",
-    "fixtures.plugin.ab_comparison",
-    "fixtures.plugin.latency_table",
-    "fixtures.plugin.results_file",
-]
+import pytest
+
+PLUGINS = (
+    *("config", "selection", "main", "time_estimate", "failures", "session", "agreement", "accuracy"),
+    *("latency_benchmark", "benchmark_baseline", "ab_comparison", "latency_table", "results_file"),
+)
+
+
+def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Import them. For each one in a list ``pytest_plugins``, pytest would search all installed packages."""
+    for name in PLUGINS:
+        pluginmanager.import_plugin(f"fixtures.plugin.{name}")

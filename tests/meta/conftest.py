@@ -106,7 +106,8 @@ class Runner:
         if plugin:
             env = {**(env or {}), "PYTHONPATH": str(plugin.parent)}
             more += ("-p", plugin.stem)
-        unused = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")  # the second imports Hypothesis in every run
+        # The last two import their packages in every run.
+        unused = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:anyio")
         command = ("pytest", *unused, *more, *words)
         return self.python("-m", *command, env=env, **options) if fresh else self.forked(*command, env=env, **options)
 
