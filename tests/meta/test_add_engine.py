@@ -44,8 +44,8 @@ def folder(tmp_path):
 @pytest.mark.parametrize("command", documented("sh").splitlines())
 def test_documented_commands_find_the_engine(runner, folder, command):
     """The engine runs in a worker; nothing of the suite is changed."""
-    env = {name: str(folder / value) for name, value in re.findall(r"^(\w+)=(\S+) ", command)}
-    env["PYTHONPATH"], words = str(folder), command.split()
+    env, words = dict(re.findall(r"^(\w+)=(\S+) ", command)), command.split()
+    env["PYTHONPATH"] = str(folder)
     if "pytest" in words:
         selected = (AGREEMENT, *words[words.index("tests/conformance") + 1 :], *CASE)
         done = runner.pytest(*selected, f"--results={folder / 'results.json'}", env=env, isolated=True)
@@ -53,7 +53,7 @@ def test_documented_commands_find_the_engine(runner, folder, command):
         assert f"env {ENGINE_FILES}={folder / 'example.py'} pytest" in (folder / "results.json").read_text()
     else:
         more = () if "doctor" in words else (*CASE, "--inputs", "1")
-        done = runner.compare(*words[words.index("ort_comparison.py") + 1 :], *more, env=env, isolated=True)
+        done = runner.compare(*words[words.index("ort_comparison.py") + 1 :], *more, env=env, cwd=folder, isolated=True)
         assert re.search(r"(?m)^AGREE: example:cpu|^ok +example:cpu", done.out)
     assert done.code == 0 or "doctor" in words, done.text
 
