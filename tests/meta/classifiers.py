@@ -205,6 +205,11 @@ def channels_last():
     return made.add("Transpose", ["x"], ["t"], first=True, perm=[0, 3, 1, 2]).model()
 
 
+def open_size():
+    """Images of any size."""
+    return Classifier(shape=["n", 3, "h", "w"]).model()
+
+
 def one_channel():
     """Grey images."""
     return Classifier(channels=1).model()

@@ -133,6 +133,17 @@ def test_a_batch_that_the_graph_fixes_is_judged(runner, file):
     assert "the graph fixes the batch to 2" in done.out
 
 
+def test_an_open_image_size_is_asked_for(runner, file):
+    """By both front ends, in one line."""
+    model = f"--model={file('open_size')}"
+    assert "--image-size" in runner.compare(model, *ONNXRUNTIME).err.splitlines()[-1]
+    done = runner.pytest("tests/conformance", model, *ONNXRUNTIME)
+    assert done.code == pytest.ExitCode.USAGE_ERROR, done.text
+    assert "Traceback" not in done.text
+    done = runner.compare(model, *ONNXRUNTIME, "--inputs", "4", "--image-size", "16")
+    assert done.code == 0, done.text
+
+
 def test_photographs_need_three_channels_first(runner, file, tmp_path):
     """The message says so, and no shape of an array."""
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "black.png")
