@@ -297,6 +297,20 @@ def quantised(layers=4):
     return made.add("MatMul", ["f", made.weight("head", 16, CLASSES)], ["y"]).model()
 
 
+def quantised_operators():
+    """A convolution of integers with round scales, so that many of its values are at ties."""
+    made = Classifier()
+    scale, small = made.constant("s", 0.05, np.float32), made.constant("s0", 0.01, np.float32)
+    zero, none = made.constant("z", 0, np.uint8), made.constant("z0", 0, np.int8)
+    made.weights["w"] = made.random.integers(-100, 100, (8, 3, 3, 3)).astype(np.int8)
+    made.weights["b"] = made.random.integers(-100, 100, 8).astype(np.int32)
+    made.nodes[0] = made.node(
+        "QLinearConv", ["q", scale, zero, "w", small, none, scale, zero, "b"], ["i"], pads=[1] * 4
+    )
+    made.nodes.insert(1, made.node("DequantizeLinear", ["i", scale, zero], ["c"]))
+    return made.add("QuantizeLinear", ["x", scale, zero], ["q"], first=True).model()
+
+
 def batch_normalised():
     """A convolution without a bias, BatchNormalization with stored statistics, and scores times a constant."""
     made = Classifier(scores="l")

@@ -255,13 +255,13 @@ def test_nodes_that_cannot_be_compared_are_hidden(tmp_path, nodes, blocks, hidde
     assert found.summary.startswith(NO_WRONG_BLOCK if blocks else NOTHING_COMPARED)
 
 
-QUANTISED = ["s", "s0", "s1", "s3"]  # scales of all activations, and of weights
+SCALES = {"quantised": [None, "s", "s0", "s1", "s3"], "quantised_operators": [None, "s", "s0"]}  # None: all are right
 
 
-@pytest.mark.parametrize("scale", [None, *QUANTISED])
-def test_scale_of_a_quantised_model_that_is_off_by_one_percent_is_found(tmp_path, scale):
+@pytest.mark.parametrize(("name", "scale"), [(name, scale) for name in SCALES for scale in SCALES[name]])
+def test_scale_of_a_quantised_model_that_is_off_by_one_percent_is_found(tmp_path, name, scale):
     """Quantised tensors are compared where they are dequantised, so in the outputs' tolerance nothing hides."""
-    model = classifiers.quantised()
+    model = getattr(classifiers, name)()
     onnx.save(model, tmp_path / "right.onnx")
     for tensor in model.graph.initializer:
         if tensor.name == scale:

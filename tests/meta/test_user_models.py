@@ -47,6 +47,7 @@ JUDGED = {  # model -> the notes before the run
     "of_bytes": (),
     "overflowing": (),
     "quantised": (),
+    "quantised_operators": (),
     "masked": (),
     "mostly_nan": ("16 of 20 values of output 'y' are NaN or Inf",),
     "all_equal": ("output 'y' has one value for all classes",),
