@@ -41,7 +41,9 @@ def test_crash_is_one_failed_case(ref_engine, runner, tmp_path, name, constants,
     crashes_again(failure)
     if (stage, beside) == ("run", "pass"):  # the program is in the cache now
         loaded = runner.pytest(place, *ENGINES, f"--model={tmp_path / 'crash.onnx'}", isolated=True)
-        (failure,) = set(re.findall(r"migraphx:ref-crash-fp32-b1: failed at run: .*-loaded-.*", loaded.out))
+        found = set(re.findall(r"migraphx:ref-crash-fp32-b1: failed at run: .*-loaded-.*", loaded.out))
+        assert len(found) == 1, loaded.text
+        (failure,) = found
         crashes_again(failure)
 
 
