@@ -8,6 +8,7 @@ from fixtures import hardware
 from fixtures.benchmark import environment
 from fixtures.benchmark.environment import HARDWARE, differences, external_cpu_seconds
 from fixtures.machine import machine_facts
+from tests.meta.kernel_files import write_files
 
 NODES = "sys/class/kfd/kfd/topology/nodes"
 CARD = "sys/class/drm/renderD128/device"
@@ -19,17 +20,15 @@ def machine(tmp_path, monkeypatch):
     """Files of a kernel with one GPU, as AMD's driver writes them."""
     for name in (*sum(hardware.NARROWED_BY, ()), "ROCM_PATH"):
         monkeypatch.delenv(name, raising=False)
-    for name, text in {
+    texts = {
         "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "performance\n",
         f"{NODES}/0/properties": "cpu_cores_count 96\ngfx_target_version 0\n",
         f"{NODES}/1/properties": MI300X,
         f"{CARD}/power_dpm_force_performance_level": "auto\n",
         "sys/module/amdgpu/version": "6.8.5\n",
         "opt/rocm/.info/version": "6.4.0-1\n",
-    }.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    }
+    write_files(tmp_path, texts)
     return tmp_path
 
 
@@ -44,8 +43,7 @@ def test_machine_facts_are_read_from_the_kernel(machine):
 
 def test_hardware_has_only_the_gpus_that_this_process_may_use(machine, monkeypatch):
     """Runs on two of them are runs on other hardware."""
-    (machine / f"{NODES}/2").mkdir()
-    (machine / f"{NODES}/2/properties").write_text("gfx_target_version 110000\n")
+    write_files(machine, {f"{NODES}/2/properties": "gfx_target_version 110000\n"})
     found = {}
     for number in ("0", "1", "0,1", "-1"):
         monkeypatch.setenv("HIP_VISIBLE_DEVICES", number)
@@ -59,9 +57,8 @@ def test_hardware_has_only_the_gpus_that_this_process_may_use(machine, monkeypat
 def nvidia(root, *models):
     """Write what NVIDIA's driver does about some GPUs."""
     for number, model in enumerate(models):
-        path = root / f"proc/driver/nvidia/gpus/0000:{number:02x}:00.0/information"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"Model: \t\t {model}\nIRQ:   \t\t 97\nGPU UUID: \t GPU-0{number}ab-cd\n")
+        text = f"Model: \t\t {model}\nIRQ:   \t\t 97\nGPU UUID: \t GPU-0{number}ab-cd\n"
+        write_files(root, {f"proc/driver/nvidia/gpus/0000:{number:02x}:00.0/information": text})
     version = (
         "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\nGCC version: 12\n"
     )

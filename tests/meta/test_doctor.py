@@ -12,6 +12,7 @@ import pytest
 from fixtures import hardware, health
 from fixtures.health import NOTE, OK, PROBLEM, check_machine
 from tests.meta.conftest import ROOT
+from tests.meta.kernel_files import write_files
 
 GPU = "gfx_target_version 90402\nunique_id 7\n"
 
@@ -25,10 +26,7 @@ def machine(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
     def check(name, files):
-        for place, text in files.items():
-            path = tmp_path / "root" / place
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+        write_files(tmp_path / "root", files)
         checks = check_machine(str(tmp_path / "cache"), root=tmp_path / "root", thorough=name == "migraphx")
         return next((check.state, check.text) for check in checks if check.name == name)
 

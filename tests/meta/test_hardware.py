@@ -5,14 +5,7 @@ import os
 import pytest
 
 from fixtures import hardware
-
-
-def write_nodes(root, *properties):
-    """Write the kernel's nodes: one without a GPU, then one for each dictionary."""
-    for number, node in enumerate(({"gfx_target_version": 0}, *properties)):
-        path = root / hardware.NODES / str(number) / "properties"
-        path.parent.mkdir(parents=True)
-        path.write_text("".join(f"{name} {value}\n" for name, value in node.items()))
+from tests.meta.kernel_files import write_files, write_nodes
 
 
 @pytest.mark.parametrize(("version", "name"), [(90402, "gfx942"), (90010, "gfx90a"), (100300, "gfx1030")])
@@ -109,9 +102,7 @@ def test_amd_gpus_are_found_without_their_driver(tmp_path):
     """Displays and accelerators on the PCI bus; neither the chipset of an AMD processor nor another vendor's GPU."""
     devices = {"a": ("0x1002", "0x120000"), "b": ("0x1022", "0x060000"), "c": ("0x10de", "0x030200")}
     for address, (vendor, kind) in (devices | {"d": ("0x1002", "0x030000"), "e": ("0x1002", "0x040300")}).items():
-        place = tmp_path / "sys/bus/pci/devices" / address
-        place.mkdir(parents=True)
-        (place / "vendor").write_text(f"{vendor}\n")
-        (place / "class").write_text(f"{kind}\n")
+        place = f"sys/bus/pci/devices/{address}"
+        write_files(tmp_path, {f"{place}/vendor": f"{vendor}\n", f"{place}/class": f"{kind}\n"})
     assert hardware.amd_gpus(tmp_path) == ["a", "d"]
     assert hardware.amd_gpus(tmp_path / "no sysfs") == []

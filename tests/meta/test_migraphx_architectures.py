@@ -17,7 +17,7 @@ from fixtures.engines.migraphx.architectures import (
 from fixtures.engines.migraphx.engine import MIGraphXEngine
 from fixtures.engines.migraphx.find import Places, locate, status
 from fixtures.precisions import BY_NAME
-from tests.meta.test_hardware import write_nodes
+from tests.meta.kernel_files import write_nodes
 
 MLIR_GPUS = ("gfx940", "gfx942", "gfx950", "gfx1200", "gfx1250")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.engines.migraphx.find import LOCATION_VARIABLE, REASONS, Places, locate, status
-from tests.meta.test_hardware import write_nodes
+from tests.meta.kernel_files import write_nodes
 
 SUFFIX = machinery.EXTENSION_SUFFIXES[0]
 MODULE = f"migraphx{SUFFIX}"

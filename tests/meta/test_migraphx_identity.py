@@ -8,6 +8,7 @@ import pytest
 from fixtures.engines.migraphx.identity import libraries, surroundings
 from fixtures.errors import CacheError
 from tests.meta.caching_engine import compile_request
+from tests.meta.kernel_files import write_files
 
 NODE = "sys/class/kfd/kfd/topology/nodes/1/properties"
 PROPERTIES = "gfx_target_version 90402\nvendor_id 4098\ndevice_id 29857\nsimd_count 1216\nnum_xcc 8\n"
@@ -19,11 +20,9 @@ OTHERS = ["libMIOpen.so.1", "libamd_comgr.so.3", "libdnnl.so.3", "libother.so", 
 @pytest.fixture
 def installation(tmp_path):
     """MIGraphX as Debian installs it, with a link to a library."""
+    write_files(tmp_path / "lib", {name: name for name in (BINDING, *OWN, *OTHERS)})
     for name in (BINDING, *OWN, *OTHERS):
-        path = tmp_path / "lib" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
-        os.utime(path, ns=(0, 0))
+        os.utime(tmp_path / "lib" / name, ns=(0, 0))
     (tmp_path / "lib" / "libmigraphx_c.so").symlink_to(BINDING)
     return tmp_path / "lib"
 
@@ -32,10 +31,7 @@ def installation(tmp_path):
 def machine(tmp_path):
     """Files of a kernel with one GPU."""
     texts = {NODE: PROPERTIES, "sys/module/amdgpu/version": "6.8.5\n", "opt/rocm/.info/version": "6.4.0-1\n"}
-    for name, text in texts.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True)
-        path.write_text(text)
+    write_files(tmp_path, texts)
     return tmp_path
 
 
