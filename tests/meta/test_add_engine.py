@@ -4,13 +4,16 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fixtures import health
 from fixtures.engines.plugins import HOOK, REPAIR
 from fixtures.engines.registry import engine_names
+from fixtures.engines.reproduce import script
 from fixtures.errors import UsageError
 from fixtures.machine import ENGINE_FILES
+from tests.meta.tiny_models import saved
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "fixtures/engines/README.md"
@@ -122,6 +125,23 @@ def test_doctor_reports_a_broken_plug_in(tmp_path, monkeypatch):
     (check,) = health._plugins(None)
     assert (check.state, check.hint) == (health.PROBLEM, REPAIR)
     assert "nosuch.py" in check.text
+
+
+@pytest.mark.parametrize(("shape", "code"), [((1, 3, 1, 1), 1), ((1, 3), 2)])
+def test_script_of_a_bug_report_runs_the_engine(runner, folder, monkeypatch, shape, code):
+    """Through the suite, where the model has the shape of images; wrong outputs are expected, so the fault shows."""
+    monkeypatch.setenv(ENGINE_FILES, str(folder / "example.py"))
+    facts = {"engine": "example:cpu", "precision": "fp32", "fast_math": "False", "graph_optimization": "all"}
+    (folder / "repro.py").write_text(script(facts, "y", None, 0.1))
+    saved(folder / "block.onnx", ("Relu", ("x",), ("y",), {}), shape=shape)
+    ones = np.ones(shape, np.float32)
+    np.savez(folder / "data.npz", **{"input/x": ones, "expected": 2 * ones, "actual": ones})
+    env = {"PYTHONPATH": str(folder), ENGINE_FILES: str(folder / "example.py")}
+    done = runner.forked(folder / "repro.py", env=env, cwd=folder)
+    assert done.code == code, done.text
+    assert re.search(
+        "(?m)^example at fp32 +relative error 5.000e-01$" if code == 1 else "(?m)^example was not run: ", done.out
+    )
 
 
 @pytest.mark.parametrize("fault", ["STATUS = None", ""])

@@ -1,6 +1,7 @@
 """MIGraphX's real gpu target with an emulated GPU; skipped unless run by ``.ci/with-migraphx --gpu ARCHITECTURE``."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -113,7 +114,7 @@ def test_fp8_without_mlir_has_a_hint(gpu_engine, model, monkeypatch):
     """Where the suite does not know that the build has no MLIR, the compiler's message is explained."""
     if "MLIR" not in (gpu_engine.target.unsupported("fp8") or ""):
         pytest.skip("this GPU has no fp8")
-    monkeypatch.setattr(gpu_engine, "_not_supported", {})
+    monkeypatch.setattr(gpu_engine, "target", replace(gpu_engine.target, not_supported={}))
     calibration = [np.ones(SHAPE, np.float32)]
     with pytest.raises(CompileError) as caught:
         gpu_engine.prepare(model, shape=SHAPE, precision="fp8", options=EngineOptions(), calibration=calibration)
