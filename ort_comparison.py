@@ -3,7 +3,8 @@
 
 Instead of options: ``doctor`` checks the machine, ``operators`` lists what can be judged, ``report`` shows results.
 
-Exit code 0: they agree; 1: they differ; 2: not judged, and the last line says what to do; 130: Ctrl-C; 143: SIGTERM.
+Exit code 0: they agree; 1: they differ, or the engine failed; 2: not judged, and the last line says what to do;
+130: Ctrl-C; 143: SIGTERM.
 """
 
 from __future__ import annotations

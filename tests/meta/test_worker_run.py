@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fixtures.cli.comparison import FAILED_TEXT
 from fixtures.engines.isolated import ENDED_BEFORE
 from fixtures.engines.worker_process import LATE
 from fixtures.plugin.failures import CANNOT_JUDGE
@@ -116,10 +117,11 @@ def test_crash_of_the_reference_says_nothing_about_the_engine(runner, tmp_path):
 
 
 def test_crash_on_the_command_line_is_one_line(runner, tmp_path):
-    """Exit code 2, and the script that shows it again."""
+    """The engine failed; the line names the script that shows it again."""
     env = crashing.environment(tmp_path, at_compile="import ctypes; ctypes.string_at(0)")
     done = runner.compare(*SMALL, env=env, isolated=True)
-    assert done.code == 2, done.text
+    assert done.code == 1, done.text
+    assert done.err.splitlines()[-1].startswith(f"{FAILED_TEXT}: ")
     assert "at compile: SIGSEGV" in done.err.splitlines()[-1]
     assert "repro.py" in done.err.splitlines()[-1]
     assert "Traceback" not in done.text
