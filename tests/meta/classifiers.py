@@ -311,6 +311,20 @@ def quantised_operators():
     return made.add("QuantizeLinear", ["x", scale, zero], ["q"], first=True).model()
 
 
+def dynamically_quantised():
+    """A convolution of integers, with a scale from the values of its input, as quantize_dynamic writes it."""
+    made = Classifier()
+    made.weights["w"] = made.random.integers(-127, 128, (8, 3, 3, 3)).astype(np.int8)
+    made.nodes[0] = made.node("ConvInteger", ["q", "w", "z"], ["i"], pads=[1] * 4)
+    scaled = [
+        made.node("Cast", ["i"], ["j"], to=FLOAT),
+        made.node("Mul", ["s", made.constant("s0", 0.002, np.float32)], ["t"]),
+        made.node("Mul", ["j", "t"], ["c"]),
+    ]
+    made.nodes[1:1] = scaled
+    return made.add("DynamicQuantizeLinear", ["x"], ["q", "s", "z"], first=True).model()
+
+
 def batch_normalised():
     """A convolution without a bias, BatchNormalization with stored statistics, and scores times a constant."""
     made = Classifier(scores="l")

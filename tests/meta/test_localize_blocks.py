@@ -255,7 +255,11 @@ def test_nodes_that_cannot_be_compared_are_hidden(tmp_path, nodes, blocks, hidde
     assert found.summary.startswith(NO_WRONG_BLOCK if blocks else NOTHING_COMPARED)
 
 
-SCALES = {"quantised": [None, "s", "s0", "s1", "s3"], "quantised_operators": [None, "s", "s0"]}  # None: all are right
+SCALES = {
+    "quantised": [None, "s", "s0", "s1", "s3"],
+    "quantised_operators": [None, "s", "s0"],
+    "dynamically_quantised": [None, "s0"],
+}  # None: all are right
 
 
 @pytest.mark.parametrize(("name", "scale"), [(name, scale) for name in SCALES for scale in SCALES[name]])

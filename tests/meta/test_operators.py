@@ -41,7 +41,7 @@ WRONG_IN_ONNX = {  # onnx 1.23's own implementation, by operator and inputs
     "LpNormalization": lambda _, attributes: attributes.get("p") == 1,  # a sum without absolute values
     "MaxPool": lambda x, attributes: bool({"auto_pad", "ceil_mode"} & {*attributes}) or _is_one_sided(x, attributes),
 }
-CLOSE = {"LRN": 1e-7}  # onnx divides its attributes in float32
+CLOSE = {"DynamicQuantizeLinear": 1e-7, "LRN": 1e-7}  # onnx divides in float32
 CLOSEST = 1e-12
 LACKS = ("NOT_IMPLEMENTED", "Could not find an implementation", "padding values must be non-negative")
 RELATIVE, ABSOLUTE = 1e-4, 1e-5  # of sums in fp32

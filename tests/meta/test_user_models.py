@@ -48,6 +48,7 @@ JUDGED = {  # model -> the notes before the run
     "overflowing": (),
     "quantised": (),
     "quantised_operators": (),
+    "dynamically_quantised": ("images of a batch affect each other through DynamicQuantizeLinear 'q'",),
     "masked": (),
     "mostly_nan": ("16 of 20 values of output 'y' are NaN or Inf",),
     "all_equal": ("output 'y' has one value for all classes",),
