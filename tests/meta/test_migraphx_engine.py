@@ -227,8 +227,8 @@ def test_python_module_is_executed_once_for_all_targets(tmp_path, monkeypatch):
     found = migraphx_find.Found("python module", path, None, frozenset())
     monkeypatch.setattr(migraphx_engine, "locate", lambda _: found)
     first, second = (migraphx_engine.open_engine(target) for target in ("ref", "cpu"))
-    assert first._target is second._target
-    assert first._target == ["ref", "cpu"]
+    assert first._compiled_for is second._compiled_for
+    assert first._compiled_for == ["ref", "cpu"]
 
 
 def test_file_that_is_not_a_library_is_unavailable(tmp_path):

@@ -131,9 +131,9 @@ def test_binding_checks_calibration_arrays_itself(ref_engine, model):
     """From every caller."""
     program = ref_engine._api.parse_onnx(str(model), map_input_dims={"x": SHAPE})
     with pytest.raises(RuntimeError, match=r"float32\[1, 4, 3, 3\] for parameter x"):
-        ref_engine._api.quantize_int8(program, ref_engine._target, [{"x": IMAGES[:1]}])
+        ref_engine._api.quantize_int8(program, ref_engine._compiled_for, [{"x": IMAGES[:1]}])
     with pytest.raises(RuntimeError, match="Parameter not found: x"):
-        ref_engine._api.quantize_fp8(program, ref_engine._target, [{}])
+        ref_engine._api.quantize_fp8(program, ref_engine._compiled_for, [{}])
 
 
 PRINTED = """
