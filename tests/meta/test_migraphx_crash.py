@@ -47,6 +47,15 @@ def test_crash_is_one_failed_case(ref_engine, runner, tmp_path, name, constants,
         crashes_again(failure)
 
 
+def test_crash_on_a_model_that_cannot_be_judged_fails(ref_engine, runner, tmp_path):
+    """On the command line, too."""
+    del ref_engine
+    onnx.save(model("scatter_at_minus_one", index=OUT_OF_RANGE), tmp_path / "crash.onnx")
+    done = runner.compare("--engine", "migraphx:ref", f"--model={tmp_path / 'crash.onnx'}", isolated=True)
+    assert done.code == 1, done.text
+    assert "at run: SIG" in done.err.splitlines()[-1]
+
+
 def crashes_again(failure):
     """Run the script that a failure names."""
     again = subprocess.run([sys.executable, failure.rpartition("python ")[2]], check=False, capture_output=True)
