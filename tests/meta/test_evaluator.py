@@ -229,7 +229,7 @@ OTHERS = {
     "HardSwish": ([X], {}, X * np.clip(np.float32(1 / 6) * X + 0.5, 0, 1)),
     "CastLike": ([X, np.zeros(1, np.float32)], {}, X),
     "Clip": ([X], {"min": -0.5, "max": 0.5}, X.clip(-0.5, 0.5), 10),
-    "Slice": ([X], {"starts": [1, -3], "ends": [3, -1], "axes": [1, 3]}, X[:, 1:3, :, -3:-1], 9),
+    "Slice": ([X, ints(-9, 3), ints(-9, 1), ints(1, 3), ints(-1, -1)], {}, X[:, :1, :, 3:1:-1]),
 }
 
 
