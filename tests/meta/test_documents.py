@@ -130,7 +130,7 @@ def in_gate(command):
     """Return whether .ci/run or a workflow runs exactly this."""
     lines = [line.partition("run: ")[2] or line for path in GATE for line in path.read_text("utf-8").splitlines()]
     first = commands((ROOT / "README.md").read_text(encoding="utf-8"))[:2]  # readme_command of .ci/run
-    return command in {*first, ".ci/run", *(line.strip().removeprefix(AS_ROOT) for line in lines)}
+    return command in {*first, ".ci/run", *(plain(line).removeprefix(AS_ROOT) for line in lines)}
 
 
 DOCUMENTED = {command: name for name, text in pages().items() for command in commands(text) if name != HISTORY}
