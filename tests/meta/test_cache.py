@@ -335,7 +335,7 @@ def test_eviction_removes_files_and_folders_but_no_locks(tmp_path):
 
 
 def use(folder, source):
-    """Read, compute and evict results as a version of the suite does; fail if one is another's."""
+    """Read, compute and evict results as a version of the suite does; fail if one is of another version."""
     for _ in range(4):
         for number in range(12):
             with lock(folder / str(number)):
@@ -347,7 +347,7 @@ def use(folder, source):
 
 
 def test_eight_processes_of_two_versions_share_a_cache(tmp_path):
-    """Two more are killed: no result is wrong, no lock stays held, and nobody waits for the dead."""
+    """Two more are killed: no result is wrong, no lock stays held, and no process waits for them."""
     forks = multiprocessing.get_context("fork")
     processes = [forks.Process(target=use, args=(tmp_path, f"version{number % 2}-")) for number in range(10)]
     for process in processes:

@@ -19,7 +19,7 @@ def test_text_is_captured_and_the_descriptor_restored_after_an_exception():
 
 @contextlib.contextmanager
 def standard_error(path):
-    """Make a file standard error, as in a worker; not as a fixture, since pytest captures each phase anew."""
+    """Make a file standard error, as in a worker; not as a fixture, since pytest captures each phase by itself."""
     saved = os.dup(2)
     with path.open("w+b") as file:
         os.dup2(file.fileno(), 2)

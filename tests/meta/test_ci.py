@@ -92,7 +92,7 @@ def test_jobs_have_least_privilege():
 
 
 def test_pull_request_of_a_fork_never_reaches_a_self_hosted_runner():
-    """Whoever opens one would run commands there."""
+    """A pull request could run commands there."""
     own = "github.event.pull_request.head.repo.full_name == github.repository"
     guarded = [job for _, job in jobs() if "self-hosted" in job["runs-on"]]
     assert guarded

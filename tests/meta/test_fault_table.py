@@ -25,7 +25,7 @@ def table():
         ("`test_worker.py`", [*endings["RunError"], *endings["CompileError"]], crash),
         ("`test_worker.py`", endings["CrashError"], "the case ended in an error: it proves nothing about the engine"),
         ("`test_migraphx_crash.py`", [*test_migraphx_crash.CRASHES], crash),
-        ("`test_worker_run.py`", [*test_worker_run.SIGNALS], "the run ends within two seconds, its results are kept"),
+        ("`test_worker_run.py`", [*test_worker_run.SIGNALS], "the run ends within two seconds, its results are saved"),
         ("`test_audit.py`", [*test_audit.FINDINGS], "the audit names the test; the exit code is 1 or 6"),
         ("`test_bad_files.py`", [*ERRORS], "an error of one line"),
         ("`test_bad_files.py`", [f"{cut} truncated files"], "an error of one line"),

@@ -161,7 +161,7 @@ def test_usage_errors_are_one_line(runner, words, message):
 
 
 def test_without_migraphx_the_engines_that_are_there_are_judged(runner):
-    """And the rest is not: the comparison that the command is named for was not made."""
+    """What is missing is not: the comparison that the command is named for was not made."""
     words = ("--variant", "test_nfnet", "--image-size", "64", "--inputs", "1")
     done = runner.compare(*words, env={"NFNET_MIGRAPHX": "/nonexistent"})
     assert done.code == NOT_JUDGED

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from fixtures.errors import UsageError
-from fixtures.plugin.results_file import FOLDER, KEPT, NOT_SAVED, SAVED, SUMMARY_OF_JOB, prune
+from fixtures.plugin.results_file import FOLDER, NOT_SAVED, SAVED, SAVED_RUNS, SUMMARY_OF_JOB, prune
 from fixtures.report.records import FAILED, PASSED, VERSION, ComparisonRecord, ItemRecord, RunRecord
 from fixtures.report.results_file import SCHEMA, read_results, schema, write_results
 from fixtures.report.summary import FAILURES
@@ -132,14 +132,14 @@ def test_missing_file_is_refused(tmp_path):
 
 def test_last_runs_are_kept(tmp_path):
     """The names of their folders begin with the time."""
-    for number in range(KEPT + 3):
+    for number in range(SAVED_RUNS + 3):
         (tmp_path / FOLDER / f"20260101-{number:06}").mkdir(parents=True)
     prune(tmp_path / FOLDER)
     assert min(path.name for path in (tmp_path / FOLDER).iterdir()) == "20260101-000003"
 
 
 def test_results_that_cannot_be_saved_fail_the_run(runner, tmp_path):
-    """What was asked for is missing."""
+    """What was named is missing."""
     (tmp_path / "file").touch()
     words = ("tests/conformance/test_engines.py", "--precision", "fp16", f"--results={tmp_path / 'file' / 'r.json'}")
     done = runner.small(*words)

@@ -170,10 +170,10 @@ def without_float8(model: onnx.ModelProto) -> onnx.ModelProto:
             weight = numpy_helper.to_array(constant(model, node.input[0])).astype(np.float32)
             value = weight * numpy_helper.to_array(constant(model, node.input[1]))
             model.graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
-    kept = [node for node in model.graph.node if node.op_type not in ("QuantizeLinear", "DequantizeLinear")]
-    read = {name for node in kept for name in node.input}
+    left = [node for node in model.graph.node if node.op_type not in ("QuantizeLinear", "DequantizeLinear")]
+    read = {name for node in left for name in node.input}
     tensors = [tensor for tensor in model.graph.initializer if tensor.name in read]
-    for field, entries in ((model.graph.node, kept), (model.graph.initializer, tensors)):
+    for field, entries in ((model.graph.node, left), (model.graph.initializer, tensors)):
         del field[:]
         field.extend(entries)
     return model
