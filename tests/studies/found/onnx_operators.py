@@ -7,6 +7,7 @@ from onnx.reference import ReferenceEvaluator
 
 STATISTICS = "<float[2] s = {1, 1}, float[2] b = {0, 0}, float[2] m = {1, 2}, float[2] v = {4, 9}>"
 GROUPED = "<float[2, 2, 1, 1] w = {1, 2, 3, 4}>"
+BACKWARDS = "<int64[1] start = {-9}, int64[1] axis = {0}, int64[1] step = {-1}>"
 CASES = (  # where they differ, opset, shape of x, constants, node
     ("BatchNormalization at opset 9", 9, "2, 2, 3, 3", STATISTICS, "BatchNormalization(x, s, b, m, v)"),
     ("ConvTranspose with groups", 17, "1, 2, 3, 3", GROUPED, "ConvTranspose<group = 2>(x, w)"),
@@ -14,6 +15,7 @@ CASES = (  # where they differ, opset, shape of x, constants, node
     ("LRN", 17, "2, 5, 3, 3", "", "LRN<size = 3, alpha = 1.0>(x)"),
     ("LpNormalization at p = 1", 17, "2, 3", "", "LpNormalization<p = 1>(x)"),
     ("Pad with negative widths", 13, "4, 4", "<int64[4] pads = {-1, 0, 0, 1}>", "Pad(x, pads)"),
+    ("Slice backwards from in front of the image", 13, "2", BACKWARDS, "Slice(x, start, start, axis, step)"),
 )
 
 
