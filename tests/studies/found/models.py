@@ -24,6 +24,7 @@ MODELS = {  # nodes from y to x; for two models, the node from scores to logits
     "shared_statistics": f"{NORMALIZED} (y, gain, bias, bias, gain)",
     "max_pool_of_padding": f"x = MaxPool <{BEYOND}> (y)",
     "average_pool_of_padding": f"x = AveragePool <{BEYOND}> (y)",
+    "lrn": "x = LRN <size = 3, alpha = 1.0> (y)",
     "slice_without_axes": "x = Slice(y, starts, ends)",
     "scatter_at_minus_one": "x = ScatterND(y, index, five)",
     "gate": """p = GlobalAveragePool(y)  f = Flatten(p)  g = Gemm <transB = 1> (square, f, column)
