@@ -79,7 +79,7 @@ def test_broken_package_of_the_hub_is_one_line(runner, tmp_path, choice, code):
     for name in ("httpx", "httpx2"):
         (tmp_path / f"{name}.py").write_text("raise AttributeError('damaged')")
     words = ("--engine", "onnxruntime:cpu", "--variant", "dm_nfnet_f0", "--weights", choice)
-    env = {"PYTHONPATH": str(tmp_path)}
+    env = {"PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "0"}
     done = runner.pytest("tests/conformance/test_engines.py", *words, env=env)
     assert done.code == code, done.text
     assert "huggingface_hub cannot be imported: AttributeError: damaged" in done.text
