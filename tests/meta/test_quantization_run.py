@@ -8,6 +8,7 @@ import pytest
 from fixtures.engines.onnxruntime.descriptor import INT8
 from fixtures.onnx_file import load_model
 from fixtures.onnx_quantization import quantized_tensors
+from fixtures.precisions import QUANTIZED_TYPES, QuantizationRule
 from fixtures.records import ModelSpec
 from fixtures.run.quantization import NOT_AS_DERIVED, blocks_of_tensors
 from fixtures.verdict.known_failures import QUANTIZATION
@@ -15,6 +16,7 @@ from tests.meta.faulty_comparison import OTHER_SCALE
 
 TEST = "tests/conformance/test_quantization.py"
 WORDS = (TEST, "--precision", "int8,fp32", "--batch", "1", "--batch", "2")
+FP8_EVERYWHERE = QuantizationRule(QUANTIZED_TYPES["float8e4m3fn"], inputs="all")
 COST = r"^  onnxruntime:cpu-test_nfnet@64-int8-b1 +distance from fp32 0\.\d+, same top-1 class on \d of \d images$"
 KNOWN = f"""
 from fixtures.verdict import known_failures
@@ -55,9 +57,10 @@ def test_floating_point_case_is_deselected(runner):
     assert "1 deselected" in done.out
 
 
-def test_every_quantised_tensor_has_a_block(context):
-    """Weights, too."""
+@pytest.mark.parametrize("rule", [INT8, FP8_EVERYWHERE], ids=["int8", "fp8"])
+def test_every_quantised_tensor_has_a_block(context, rule):
+    """Weights, and tensors within the steps of an operator, too."""
     spec = ModelSpec("test_nfnet", size=(64, 64))
-    derived = context.model_store.onnx_file(replace(spec, quantization=INT8))
-    blocks = blocks_of_tensors(context.model_store.onnx_file(spec).path)
-    assert {row.name for row in quantized_tensors(load_model(derived.path))} <= blocks.keys()
+    graph, derived = (context.model_store.onnx_file(model).path for model in (spec, replace(spec, quantization=rule)))
+    blocks = blocks_of_tensors(graph, derived)
+    assert {row.name for row in quantized_tensors(load_model(derived))} <= blocks.keys()

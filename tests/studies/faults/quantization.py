@@ -257,7 +257,7 @@ class Bench:
             factor=self.context.tolerances.factor(self.case).factor,
             graph=self.graph,
         )
-        return verdict, outputs, localizer.localize(), localizer
+        return verdict, outputs, localizer.localize()
 
 
 @dataclass(frozen=True)
@@ -294,12 +294,13 @@ def plant(bench: Bench, name: str, random: np.random.Generator) -> Row | None:
 
 
 def _judge_fault(bench: Bench, name: str, model: onnx.ModelProto, pair: Pair, images, clean) -> Row:
-    verdict, outputs, found, localizer = bench.judge(bench.scratch / "faulty.onnx", images)
+    verdict, outputs, found = bench.judge(bench.scratch / "faulty.onnx", images)
     effect = float(relative_errors(outputs, {key: np.float64(value) for key, value in clean.items()}).max())
     faulty = {pair.quantize.input[0], _weight(pair)}
     reported = compare_quantization(bench.expected, quantized_tensors(model))
     reported = [row.tensor for row in reported if row.tensor in faulty]
-    blocks, block = blocks_of_tensors(bench.graph), _block(localizer, pair)
+    blocks = blocks_of_tensors(bench.graph, bench.path)
+    block = blocks[pair.quantize.input[0]]
     return Row(
         name,
         pair.product.output[0],
@@ -316,15 +317,6 @@ def _weight(pair: Pair) -> str:
     return pair.product.input[1].removesuffix("/dequantized")
 
 
-def _block(localizer: Localizer, pair: Pair) -> str:
-    """Return the block that reads the quantised tensor first."""
-    source = pair.quantize.input[0]
-    for block in localizer.blocks:
-        if source in block.inputs or any(source in group.compared for group in block.groups[:-1]):
-            return block.name
-    return localizer.blocks[0].name
-
-
 def false_alarms(bench: Bench) -> Iterator[str]:
     """Yield what is flagged without fault: on ONNX Runtime with one thread and two, at int8 at each optimisation level.
 
@@ -335,7 +327,7 @@ def false_alarms(bench: Bench) -> Iterator[str]:
         for threads in (1, 2) if len(levels) > 1 else (0,):
             options = EngineOptions(graph_optimization=level, threads=threads)
             bench.case = Case(bench.case.engine, bench.case.model, bench.case.precision, bench.case.batch, options)
-            verdict, _, found, _ = bench.judge(bench.path, bench.images)
+            verdict, _, found = bench.judge(bench.path, bench.images)
             if verdict.wrong or found.first_block:
                 yield f"{level} {threads}: {verdict.failed_check} {found.summary}"
 
