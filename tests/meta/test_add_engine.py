@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from fixtures import health
+from fixtures.engines.isolated import TRACEBACK
 from fixtures.engines.plugins import HOOK, REPAIR
 from fixtures.engines.registry import engine_names
 from fixtures.engines.reproduce import script
 from fixtures.errors import UsageError
 from fixtures.machine import ENGINE_FILES
+from fixtures.plugin.failures import CANNOT_JUDGE
 from tests.meta.tiny_models import saved
 
 ROOT = Path(__file__).parents[2]
@@ -142,6 +144,22 @@ def test_script_of_a_bug_report_runs_the_engine(runner, folder, monkeypatch, sha
     assert re.search(
         "(?m)^example at fp32 +relative error 5.000e-01$" if code == 1 else "(?m)^example was not run: ", done.out
     )
+
+
+@pytest.mark.parametrize(
+    ("place", "statement", "outcome"),
+    [("def run", "len(3)", "failed at run"), ("def prepare", "raise MemoryError", CANNOT_JUDGE)],
+)
+def test_any_exception_of_an_engine_ends_its_case(runner, folder, place, statement, outcome):
+    """With the stage, the line that raised it and the traceback; want of memory is an error, not a failure."""
+    head, _, tail = (folder / "example_engine.py").read_text().partition(place)
+    signature, _, body = tail.partition("\n")
+    (folder / "example_engine.py").write_text(f"{head}{place}{signature}\n        {statement}\n{body}")
+    env = {"PYTHONPATH": str(folder), ENGINE_FILES: str(folder / "example.py")}
+    done = runner.pytest(AGREEMENT, "--engine", "example:cpu", *CASE, "-k", "onnxruntime", env=env, isolated=True)
+    assert done.code == 1, done.text
+    assert re.search(rf"{NAME}: {outcome}: .*example_engine.py:\d+: (Type|Memory)Error:.* -> {TRACEBACK}", done.out)
+    assert "Traceback" in done.out
 
 
 @pytest.mark.parametrize("fault", ["STATUS = None", ""])

@@ -18,7 +18,7 @@ from fixtures.engines import worker_process
 from fixtures.engines.isolated import IsolatedEngine
 from fixtures.engines.messages import Channel
 from fixtures.engines.registry import open_engine
-from fixtures.engines.worker_process import IDLE, LATE, OUT_OF_MEMORY, Installation, Isolation
+from fixtures.engines.worker_process import IDLE, LATE, OUT_OF_MEMORY, Installation, Isolation, WorkerRaised
 from fixtures.errors import (
     CompileError,
     CrashError,
@@ -290,10 +290,11 @@ def test_missing_interpreter_makes_the_engine_unavailable(tmp_path):
         IsolatedEngine("onnxruntime:cpu", None, tmp_path, Isolation(), Installation(str(tmp_path / "python")))
 
 
-def test_error_of_the_suite_in_a_worker_keeps_its_traceback(opened):
+def test_error_of_the_suite_in_a_worker_keeps_its_traceback(opened, capfd):
     """It is no verdict."""
-    with pytest.raises(RuntimeError, match="no_such_method"):
+    with pytest.raises(WorkerRaised, match="no_such_method"):
         opened().worker.request("no_such_method")
+    assert "Traceback" in capfd.readouterr().err
 
 
 def test_interrupt_ends_the_worker_at_once(opened, model, tmp_path):
