@@ -15,6 +15,7 @@ from fixtures.verdict.known_failures import QUANTIZATION
 from tests.meta.faulty_comparison import OTHER_SCALE
 
 TEST = "tests/conformance/test_quantization.py"
+FLAT = "tests/conformance/test_isolation.py::test_flat_images_match_the_float64_reference"
 WORDS = (TEST, "--precision", "int8,fp32", "--batch", "1", "--batch", "2")
 FP8_EVERYWHERE = QuantizationRule(QUANTIZED_TYPES["float8e4m3fn"], inputs="all")
 COST = r"^  onnxruntime:cpu-test_nfnet@64-int8-b1 +distance from fp32 0\.\d+, same top-1 class on \d of \d images$"
@@ -55,6 +56,22 @@ def test_floating_point_case_is_deselected(runner):
     done = runner.small(TEST, "--precision", "fp32", "--batch", "1")
     assert done.code == pytest.ExitCode.NO_TESTS_COLLECTED
     assert "1 deselected" in done.out
+
+
+def test_no_flat_image_of_a_calibrated_case_is_skipped(runner):
+    """Values at ties are equal in a whole flat image, so its own noise floor is high; it counts where it is needed."""
+    words = ("--variant", "digits_nfnet", "--precision", "int8", "--batch", "1")
+    done = runner.pytest(FLAT, "--engine", "onnxruntime:cpu", *words)
+    assert done.code == 0, done.text
+    assert re.search(r"\b5 passed in", done.out)
+
+
+def test_noise_floor_of_flat_images_counts_where_that_of_the_model_is_exceeded(runner):
+    """That of the model is far too low here."""
+    low = "from fixtures.run.tolerances import Tolerances\nTolerances._model_floor = lambda *_: 1e-9\n"
+    done = runner.small(FLAT, "--precision", "fp32", "--batch", "1", plugin=low)
+    assert done.code == 0, done.text
+    assert re.search(r"\b5 passed", done.out)
 
 
 @pytest.mark.parametrize("rule", [INT8, FP8_EVERYWHERE], ids=["int8", "fp8"])
