@@ -70,7 +70,7 @@ def test_tolerance_that_is_too_wide_judges_nothing(runner):
     done = runner.pytest(*tests, *words, plugin=TOO_WIDE)
     assert done.code == NOTHING, done.text
     assert re.search(r"\b3 skipped in", done.out)
-    assert "not judged: the tolerance, a relative error of 1.4e-06, is above 1e-09: any outputs would pass" in done.out
+    assert re.search(r"not judged: the tolerance, a relative error of \S+e-06, is above 1e-09: any outputs", done.out)
 
 
 def test_skipped_case_names_its_reason(runner):
