@@ -12,6 +12,7 @@ from fixtures.report.records import (
     UNJUDGED,
     VERSION,
     Accuracy,
+    BugReport,
     CaseRecord,
     ComparisonRecord,
     ItemRecord,
@@ -63,7 +64,9 @@ def example_run():
     fp32 = [case_of("fp32", batch) for batch in (1, 2)]
     blocks = tuple(SubgraphScore(f"block{at}", "block", (TensorScore("t", None, at, 2.0, at),)) for at in (1, 3))
     found = Localization(blocks, first_block="block3", report="/cache/failures/block3")
-    wrong = {"message": HOSTILE, "attribution": Attribution(ENGINE, "evidence"), "localization": found}
+    report = BugReport(found.report, {"README.txt": "facts", "repro.py": HOSTILE}, {"block.onnx": 2_000_000})
+    evidence = {"attribution": Attribution(ENGINE, "evidence"), "localization": found, "bug_report": report}
+    wrong = {"message": HOSTILE, **evidence}
     items = [
         item(cases[1], PASSED, 0.036),
         item(cases[2], FAILED, 0.08, **wrong),

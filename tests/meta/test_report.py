@@ -178,9 +178,11 @@ def test_page_answers_what_its_reader_asks(page):
     """Which case is close to failing, GPU and versions, what became slower, and how to repeat a case."""
     assert "migraphx:gpu-net-fp16-b1 90%" in page.text
     assert {"gfx942 0x74a1, 304 units", "7.1.0", "2.16"} <= set(page.texts)
-    assert "worse latency migraphx:gpu-net-fp32 b2 1.500 ms 3.000 ms (+100%)" in page.text
+    assert "worse latency migraphx:gpu-net-fp32 b2 1.500 ms 3.000 ms (+100%, noise ±5%)" in page.text
     assert "pytest migraphx:gpu-net-fp16-b2" in page.texts
-    assert "/cache/failures/block3" in page.texts
+    assert {"/cache/failures/block3", "facts"} <= set(page.texts)
+    assert page.texts.count(printable(HOSTILE)) == 2
+    assert "block.onnx (2.0 MB)" in page.text
     assert REPEATED.format(count=1) in page.texts
 
 

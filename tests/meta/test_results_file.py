@@ -59,6 +59,9 @@ def test_interrupted_run_keeps_what_it_found(interrupted):
     assert (comparison.units, comparison.allowed) == (comparison.verdict.units, comparison.verdict.allowed_units)
     assert item.attribution.faulty_side == ENGINE
     assert item.localization.blocks
+    report = item.bug_report
+    assert (set(report.texts), set(report.sizes)) == ({"README.txt", "repro.py"}, {"block.onnx", "data.npz"})
+    assert item.localization.table() in report.texts["README.txt"]
     assert "test_agreement.py::test_logits_match_onnxruntime" in item.command
     assert item.command in item.message
     assert {"cpu", "python", "onnxruntime"} <= set(run.environment)

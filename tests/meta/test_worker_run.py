@@ -37,11 +37,15 @@ ATTEMPTS = 3  # it also waits for the disk and for other processes
 
 
 def test_crash_fails_one_case_and_the_run_goes_on(runner, tmp_path):
-    """The first test of the case fails, its others are not judged, and the other case passes."""
+    """The first test of the case fails, its others are not judged, and the other case passes.
+
+    The results have the output of the engine's process, and the script that shows the crash again.
+    """
     env = crashing.environment(tmp_path, at_run=crashing.ABORT, condition="batch == 3")
-    junit = tmp_path / "junit.xml"
+    junit, saved = tmp_path / "junit.xml", tmp_path / "results.json"
     places = (AGREEMENT, "tests/conformance/test_repeating.py")
-    done = runner.small(*places, *TWO_BATCHES, f"--junit-xml={junit}", env=env, isolated=True)
+    words = (f"--junit-xml={junit}", f"--results={saved}")
+    done = runner.small(*places, *TWO_BATCHES, *words, env=env, isolated=True)
     assert done.code == 1, done.text
     assert len(set(re.findall(rf"^{CASE}3: failed at run: .*SIGABRT.*axis < rank.*$", done.out, re.MULTILINE))) == 1
     assert re.search(rf"^pass {CASE}1 ", done.out, re.MULTILINE)
@@ -51,6 +55,10 @@ def test_crash_fails_one_case_and_the_run_goes_on(runner, tmp_path):
     assert [len(found) for found in messages.values()] == [1, 0, 2]  # though the program runs in a fixture
     assert all(ENDED_BEFORE in message for message in messages["skipped"])
     assert "ERROR at setup" not in done.out
+    (report,) = [item.bug_report for item in read_results(saved).items if item.bug_report]
+    assert "Assertion `axis < rank` failed." in report.texts["README.txt"]
+    assert "open_engine" in report.texts["repro.py"]
+    assert report.sizes["data.npz"]
 
 
 def test_crash_under_xdist_is_the_same(runner, tmp_path):

@@ -147,7 +147,7 @@ def test_reader_learns_what_became_slower(page):
     """The changes come first on the page."""
     assert page.get_by_role("heading", level=2).first.inner_text().startswith("Changed since")
     slower = [row for row in table(page, "Changed since") if row[:2] == ["worse", "latency"]]
-    assert slower[0][2:] == ["migraphx:gpu-net-fp32 b1", "0.500 ms", "1.000 ms (+100%)"]
+    assert slower[0][2:] == ["migraphx:gpu-net-fp32 b1", "0.500 ms", "1.000 ms (+100%, noise ±5%)"]
 
 
 def test_reader_learns_how_to_repeat_a_case(page):
@@ -158,6 +158,15 @@ def test_reader_learns_how_to_repeat_a_case(page):
     assert case.locator("pre").inner_text() == "pytest migraphx:gpu-net-fp32-b2"
     failure = page.locator("section", has=page.get_by_role("heading", name="Failures")).get_by_role("group").first
     assert failure.get_by_text(re.compile("^pytest migraphx:gpu-net-fp16-b2$")).is_visible()
+
+
+def test_reader_learns_what_the_bug_report_says(show):
+    """Of a real run: the machine, the table of blocks and the script; the model and the data are not on the page."""
+    page = show("real", size="phone")
+    report = page.get_by_role("group").filter(has_text="Bug report").last
+    report.locator("summary").click()
+    text = report.inner_text()
+    assert all(word in text for word in ("python:", "WRONG", "onnxruntime.InferenceSession", "data.npz ("))
 
 
 def test_missing_browser_fails_where_it_is_named(runner):
