@@ -1,5 +1,6 @@
 """Small classifiers of every shape, as exporters and users make them; ``MODELS`` has a function for each."""
 
+import ml_dtypes
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
@@ -199,6 +200,20 @@ def written_at_minus_one():
     return made.model(16)
 
 
+def centred():
+    """Features less their mean over the two images that the graph fixes, and a bias that is not a constant."""
+    made = Classifier("shifted", shape=[2, 3, 16, 16])
+    made.nodes[-1].input[0] = "centred"
+    made.add("Add", ["x", "row"], ["shifted"], first=True)
+    made.add("Reshape", [made.weight("shift", 3), made.constant("s0", [1, 3, 1, 1])], ["row"], first=True)
+    made.nodes[-1:-1] = [
+        made.node("Reshape", ["f", made.constant("s1", [2, -1])], ["pair"]),
+        made.node("ReduceMean", ["pair"], ["mean"], axes=[0]),
+        made.node("Sub", ["pair", "mean"], ["centred"]),
+    ]
+    return made.model()
+
+
 def channels_last():
     """NHWC, as exports of TensorFlow have it."""
     made = Classifier("t", shape=["n", 16, 16, 3])
@@ -298,7 +313,7 @@ def quantised(layers=4):
 
 
 def quantised_operators():
-    """A convolution of integers with round scales, so that many of its values are at ties."""
+    """A convolution and a pooling of integers, with round scales, so that many values are at ties."""
     made = Classifier()
     scale, small = made.constant("s", 0.05, np.float32), made.constant("s0", 0.01, np.float32)
     zero, none = made.constant("z", 0, np.uint8), made.constant("z0", 0, np.int8)
@@ -307,8 +322,19 @@ def quantised_operators():
     made.nodes[0] = made.node(
         "QLinearConv", ["q", scale, zero, "w", small, none, scale, zero, "b"], ["i"], pads=[1] * 4
     )
-    made.nodes.insert(1, made.node("DequantizeLinear", ["i", scale, zero], ["c"]))
+    made.nodes.insert(1, made.node("MaxPool", ["i"], ["m"], kernel_shape=[3, 3], pads=[1] * 4))
+    made.nodes.insert(2, made.node("DequantizeLinear", ["m", scale, zero], ["c"]))
     return made.add("QuantizeLinear", ["x", scale, zero], ["q"], first=True).model()
+
+
+def weights_in_4_bits():
+    """A dense layer with a scale for each block of 16 weights, as quantisers of large models write it."""
+    made = Classifier()
+    steps = made.random.integers(-8, 8, (64, CLASSES)).astype(ml_dtypes.int4)
+    made.weights |= {"w": made.weights["w"].repeat(8, 0), "b": made.weights["b"].repeat(8), "d": steps}
+    scales = made.weight("s", 4, CLASSES, scale=0.01)
+    made.nodes[-1].input[1] = "dequantised"
+    return made.add("DequantizeLinear", ["d", scales], ["dequantised"], first=True, block_size=16, axis=0).model(21)
 
 
 def dynamically_quantised():

@@ -141,6 +141,18 @@ def test_calibration_that_does_not_fit_is_a_compile_error(model):
         quantised(model, [np.zeros((1, 4, 64, 64), np.float32)])
 
 
+def test_file_of_an_older_opset_gets_scales_by_channel(tmp_path):
+    """The quantiser itself would write a model that ONNX Runtime rejects."""
+    conv = ("Conv", ("x", "w", "b"), ("y",), {})
+    weights = {"w": np.ones((2, 3, 1, 1), np.float32), "b": np.ones(2, np.float32)}
+    images = np.ones((1, 3, 2, 2), np.float32)
+    path = saved(tmp_path / "old.onnx", conv, shape=images.shape, weights=weights, opset=11)
+    program = open_engine("onnxruntime:cpu").prepare(
+        path, shape=images.shape, precision="int8", options=EngineOptions(), calibration=[images]
+    )
+    assert np.allclose(program.run({"x": images})["y"], 4, rtol=0.01)
+
+
 def test_model_without_products_is_not_accepted_as_int8(tmp_path):
     """There is nothing to quantise."""
     path = saved(tmp_path / "relu.onnx", ("Relu", ("x",), ("y",), {}), shape=(1, 3, 2, 2), opset=17)

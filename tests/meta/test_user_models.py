@@ -48,6 +48,8 @@ JUDGED = {  # model -> the notes before the run
     "overflowing": (),
     "quantised": (),
     "quantised_operators": (),
+    "weights_in_4_bits": (),
+    "centred": ("images of a batch affect each other through Sub 'centred'",),
     "dynamically_quantised": ("images of a batch affect each other through DynamicQuantizeLinear 'q'",),
     "masked": (),
     "mostly_nan": ("16 of 20 values of output 'y' are NaN or Inf",),
