@@ -2,10 +2,11 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
+import threading
 import time
+from multiprocessing import Pipe
 from pathlib import Path
 
 import ml_dtypes
@@ -69,13 +70,16 @@ def faulty(opened, folder, *, isolation=None, **faults):
 @pytest.fixture
 def through_a_channel():
     """A function from a message to what arrives of it."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = Pipe()
     files = os.memfd_create("one"), os.memfd_create("other")
     sender, receiver = Channel(ours, *files), Channel(theirs, *map(os.dup, files[::-1]))
 
     def pass_on(message):
-        sender.send(message)
-        return receiver.receive()
+        sending = threading.Thread(target=sender.send, args=(message,))  # a long text waits for its reader
+        sending.start()
+        found = receiver.receive()
+        sending.join()
+        return found
 
     yield pass_on
     sender.close()
