@@ -13,7 +13,7 @@ from fixtures.plugin.time_estimate import (
     FROM_TABLE,
     LIMIT,
     MEASURED,
-    TABLE_WORK,
+    REFERENCE,
     TimeTable,
     duration,
     work_of,
@@ -31,33 +31,41 @@ def table(tmp_path):
 
     def make(times=None, gpu="gfx90a"):
         made = TimeTable(tmp_path / FILE, Plan((EngineStatus(CASE.engine, "2.14", gpu=gpu),), (CASE,), {}))
-        made.times = {
-            made.key(case, test): (seconds, work_of(case, test)) for (case, test), seconds in (times or {}).items()
-        }
+        made.times = {made.key(*row): (seconds, made.from_table(*row)) for row, seconds in (times or {}).items()}
         return made
 
     return make
 
 
+@pytest.mark.parametrize(
+    ("name", "pixels", "gigas"),
+    [("dm_nfnet_f0", 192, 7.21), ("nf_resnet50", 256, 5.46), ("nf_regnet_b1", 256, 0.82), ("eca_nfnet_l0", 224, 4.35)],
+)
+def test_multiply_adds_are_those_that_timm_publishes(name, pixels, gigas):
+    """In ``results/benchmark-infer-amp-nhwc-pt240-cu124-rtx3090.csv``, column infer_gmacs."""
+    assert work_of(ModelSpec(name, None, (pixels, pixels))) == pytest.approx(1e9 * gigas, rel=0.05)
+
+
 @pytest.mark.parametrize("gpu", ["gfx90a", "gfx1100", ""])
 def test_time_of_a_first_run_is_from_the_table(table, gpu):
-    """By engine and architecture, scaled by the work."""
-    real = replace(CASE, model=ModelSpec("dm_nfnet_f0", None, (192, 192)))
-    row = target_of("migraphx:gpu").seconds[not gpu.startswith("gfx9")]
-    assert work_of(real, TEST) == pytest.approx(TABLE_WORK, rel=0.01)
-    assert table(gpu=gpu).expect(real, COMPILATION) == (pytest.approx(row[1], rel=0.01), False)
-    assert table(gpu=gpu).expect(real, TEST) == (pytest.approx(row[2], rel=0.01), False)
+    """By engine and architecture; it doubles with the work of the table."""
+    target = target_of(CASE.engine)
+    row, share = target.seconds[not gpu.startswith("gfx9")], work_of(SPEC) / target.doubled_at
+    assert table(gpu=gpu).expect(CASE, COMPILATION) == (pytest.approx(row[1] * (1 + share)), False)
+    assert table(gpu=gpu).expect(replace(CASE, batch=4), TEST) == (pytest.approx(row[2] * (1 + 4 * share)), False)
 
 
 def test_recorded_time_is_used(table):
-    """That of the case, else the median of the same precision, else of the test; scaled by the root of the work."""
+    """That of the case; else the table's times the ratio for the same precision, else the test, else the engine."""
     fp16, other, fp32 = CASE, replace(CASE, batch=16), replace(CASE, precision="fp32")
     times = table({(fp16, TEST): 3.0, (fp32, TEST): 10.0, (fp32, COMPILATION): 50.0})
+    one, several = times.from_table(fp16, TEST), times.from_table(other, TEST)
     assert times.expect(fp16, TEST) == (3.0, True)
-    assert times.expect(other, TEST) == (pytest.approx(12.0), True)
-    assert times.expect(replace(other, precision="bf16"), TEST) == (pytest.approx(4 * 6.5), True)
+    assert times.expect(other, TEST) == (pytest.approx(3.0 * several / one), True)
+    assert times.expect(replace(other, precision="bf16"), TEST) == (pytest.approx(6.5 * several / one), True)
     assert times.expect(other, COMPILATION) == (50.0, True)
-    assert table({(fp16, TEST): 3.0}).expect(fp16, "test_other")[1] is False
+    ratio = 63.0 / (2 * one + times.from_table(fp32, COMPILATION))
+    assert times.expect(fp16, "test_other") == (pytest.approx(ratio * one), True)
 
 
 def test_program_of_an_earlier_run_is_compiled_only_to_be_compared(table):
@@ -81,23 +89,29 @@ def test_damaged_file_is_no_file(table, content):
 
 def report(test, case, seconds, properties=(), outcome="passed", when="teardown"):
     """A report of pytest."""
-    more = {"records": [("command", {"case": case.id}), *properties]}
+    more = {"records": [("command", {"case": case.id}), *(properties or [(REFERENCE, {"seconds": 0.0})])]}
     place = f"x.py::{test}[{case.id}]"
     return pytest.TestReport(place, ("", 0, ""), {}, outcome, None, when, [], seconds, **more)
 
 
-def test_times_of_a_run_are_kept_without_compilations(table):
-    """Those of complete tests; the newest entries stay."""
+def test_times_of_a_run_are_kept_without_compilations_and_reference(table):
+    """Those of complete tests; the newest entries stay, and the reference's from before it was cached."""
     made = table()
     made.times = {str(number): (1.0, 1.0) for number in range(LIMIT)}
-    compiled = ("compile seconds", {CASE.id: 60.0, "another": 1.0})
-    complete = [report(TEST, CASE, 3.0, when="call"), report(TEST, CASE, 61.0, [compiled])]
+    compiled, computed = ("compile seconds", {CASE.id: 60.0, "another": 1.0}), (REFERENCE, {"seconds": 20.0})
+    complete = [report(TEST, CASE, 3.0, when="call"), report(TEST, CASE, 81.0, [compiled, computed])]
     made.add([complete, [report("test_failing", CASE, 9.0, outcome="failed")]])
     again = table()
     again.read()
     assert len(again.times) == LIMIT
-    assert (again.expect(CASE, TEST), again.expect(CASE, COMPILATION)) == ((3.0, True), (60.0, True))
-    assert again.expect(CASE, "test_failing")[1] is False
+    again.add([[report(TEST, CASE, 4.0)]])
+    again.read()
+    assert [again.expect(CASE, name) for name in (TEST, COMPILATION, REFERENCE + TEST)] == [
+        (4.0, True),
+        (60.0, True),
+        (20.0, True),
+    ]
+    assert again.key(CASE, "test_failing") not in again.times
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "1 s"), (40.4, "40 s"), (900, "15 min"), (12600, "3.5 h")])
