@@ -9,7 +9,7 @@ import pytest
 from fixtures.engines.registry import OWN_NAMES
 from fixtures.errors import UsageError
 from fixtures.nfnet.variants import BY_NAME as VARIANTS
-from fixtures.plugin.failures import WRITTEN
+from fixtures.plugin.results_file import NOT_SAVED, SAVED
 from fixtures.precisions import BY_NAME as PRECISIONS
 from fixtures.records import Case, EngineStatus, ModelSpec
 from fixtures.verdict.known_failures import (
@@ -136,10 +136,12 @@ def test_written_failures_are_expected_strictly(runner, tmp_path):
     faulty = fault("x = np.isnan(next(iter(feeds.values())))\nif x.any() and not x.all(): results['logits'] += 1")
     file = tmp_path / "known.toml"
     first = runner.small(*words, f"--write-known-failures={file}", plugin=faulty)
-    assert (first.code, WRITTEN.format(rows=1, path=file) in first.out) == (1, True), first.text
+    assert (first.code, f"{SAVED}: {file}" in first.out) == (1, True), first.text
     again = runner.small(*words, f"--known-failures={file}", f"--write-known-failures={file}", plugin=faulty)
     assert (again.code, " 1 xfailed" in again.out) == (0, True), again.text
     (row,) = read(file)
     assert (row.test, row.stage) == ("test_extreme_image_leaves_the_others_unchanged-NaN", "accuracy")
-    repaired = runner.small(*words, f"--known-failures={file}")
+    words = (*words, f"--known-failures={file}", f"--write-known-failures={file}/none")
+    repaired = runner.small(*words)
     assert (repaired.code, "XPASS(strict)" in repaired.out) == (1, True), repaired.text
+    assert f"{NOT_SAVED}: {file}/none: " in repaired.out
