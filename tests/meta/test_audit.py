@@ -81,7 +81,7 @@ FINDINGS = {  # fault -> plugin, what is found
     ),
     "a JUnit file without its failures": (
         WRONG + "from _pytest import junitxml\njunitxml._NodeReporter.append_failure = lambda *_: None",
-        audit.JUNIT.format(there=0, outcome="that failed", here=2),
+        audit.JUNIT.format(there=0, outcome="failed", here=2),
     ),
     "a results file without a test": (
         "def pytest_collection_finish():\n"
