@@ -16,7 +16,7 @@ from fixtures.plugin.benchmark_baseline import (
     pytest_benchmark_compare_machine_info,
 )
 from fixtures.plugin.latency_benchmark import IN_PARALLEL
-from fixtures.plugin.latency_table import TITLE
+from fixtures.report.summary import LATENCIES
 
 WORDS = ("tests/performance/test_latency.py", "--precision", "fp32", "--speed-seconds", "0.2")
 NAME = "tests/performance/test_latency.py::test_latency[onnxruntime:cpu-test_nfnet@64-fp32-b{}]"
@@ -104,7 +104,7 @@ def test_regression_fails_each_benchmark_in_terminal_and_junit(runner, storage, 
         assert f"FAILED {NAME.format(batch)}" in done.out
         assert "0001_before.json" in found[NAME.format(batch).partition("::")[2]].text
     assert len(found) == 2
-    assert TITLE in done.out
+    assert LATENCIES in done.out
     assert NOT_SAVED in done.out
     assert not list(storage.rglob("*_after.json"))
     assert len(json.loads(report.read_text())["benchmarks"]) == 2
@@ -182,7 +182,7 @@ def test_interrupted_run_shows_what_it_measured_and_is_not_saved(runner, storage
     rewrite(storage, scaled(1e4))
     done = run(runner, storage, *COMPARE, "--benchmark-save=after", plugin=plugin)
     assert done.code == 2, done.text
-    assert TITLE in done.out
+    assert LATENCIES in done.out
     assert "Traceback" not in done.text
     assert NOT_MEASURED not in done.text
     assert not list(storage.rglob("*_after.json"))
