@@ -16,7 +16,7 @@ FORKS.set_forkserver_preload(
         *("asyncio", "execnet", "filelock", "ml_dtypes", "msgspec", "multiprocessing.pool", "numpy", "onnx.inliner"),
         *("onnx.reference", "onnx.shape_inference", "onnxruntime", "packaging.requirements", "PIL.Image", "pooch"),
         *("psutil", "pytest", "safetensors.numpy", "scipy.stats", "tqdm", "fixtures.accuracy.runner"),
-        *("fixtures.benchmark.ab", "fixtures.report.output", "fixtures.run.quantization"),
+        *("fixtures.benchmark.ab", "fixtures.report.page", "fixtures.run.quantization"),
     ]
 )
 

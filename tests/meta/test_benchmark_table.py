@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from fixtures.report.latency import by_series, plot
+from fixtures.report.figures import by_series, plot
 from fixtures.report.records import Latency
 from fixtures.report.summary import BEST, LATENCIES, latencies
 
