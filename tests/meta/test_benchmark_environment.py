@@ -5,9 +5,10 @@ import time
 import pytest
 
 from fixtures import hardware
-from fixtures.benchmark import environment
-from fixtures.benchmark.environment import HARDWARE, differences, external_cpu_seconds
+from fixtures.benchmark import sampling
+from fixtures.benchmark.sampling import external_cpu_seconds
 from fixtures.machine import machine_facts
+from fixtures.plugin.benchmark_baseline import HARDWARE, differences
 from tests.meta.kernel_files import write_files
 
 NODES = "sys/class/kfd/kfd/topology/nodes"
@@ -102,9 +103,9 @@ def test_machine_without_information_has_facts_and_no_gpu(tmp_path):
 
 def test_external_load_counts_others_on_the_cpus_of_this_process(monkeypatch):
     """CPU 0 and 2 may be as busy as they like; this process's own time is no external load."""
-    row = environment.psutil.cpu_times()._replace(user=0, nice=0, system=0, irq=0, softirq=0, steal=0)
+    row = sampling.psutil.cpu_times()._replace(user=0, nice=0, system=0, irq=0, softirq=0, steal=0)
     rows = [row._replace(user=user, steal=1.0) for user in (900.0, 100.0, 900.0, 300.0)]
-    monkeypatch.setattr(environment.os, "sched_getaffinity", lambda _: {1, 3})
-    monkeypatch.setattr(environment.psutil, "cpu_times", lambda **_: rows)
+    monkeypatch.setattr(sampling.os, "sched_getaffinity", lambda _: {1, 3})
+    monkeypatch.setattr(sampling.psutil, "cpu_times", lambda **_: rows)
     monkeypatch.setattr(time, "process_time", lambda: 50.0)
     assert external_cpu_seconds() == (101 + 301 - 50) / 2

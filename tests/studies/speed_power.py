@@ -29,8 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from fixtures.benchmark.ab import MAX_LAUNCHES, MIN_PAIRS, block_latency, interleave
 from fixtures.benchmark.ab_statistics import SLOWER, judge
-from fixtures.benchmark.environment import external_cpu_seconds
-from fixtures.benchmark.sampling import SECOND, no_garbage_collection, time_calls
+from fixtures.benchmark.sampling import SECOND, external_cpu_seconds, no_garbage_collection, time_calls
 from fixtures.cache import cache_folder
 from fixtures.engines.worker_process import Installation, Isolation
 from fixtures.options import AB_SECONDS
