@@ -4,13 +4,15 @@ import json
 import math
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
 
 from fixtures.errors import UsageError
+from fixtures.plugin.results import LONGEST_TEXT, RECORDS, REPEATED, attach_bug_report, item_record
 from fixtures.plugin.results_file import FOLDER, NOT_SAVED, SAVED, SAVED_RUNS, SUMMARY_OF_JOB, prune
-from fixtures.report.records import FAILED, PASSED, VERSION, ComparisonRecord, ItemRecord, RunRecord
+from fixtures.report.records import FAILED, PASSED, VERSION, BugReport, ComparisonRecord, ItemRecord, RunRecord
 from fixtures.report.results_file import SCHEMA, read_results, schema, write_results
 from fixtures.report.summary import FAILURES
 from fixtures.verdict.attribution import ENGINE
@@ -66,6 +68,22 @@ def test_interrupted_run_keeps_what_it_found(interrupted):
     assert item.command in item.message
     assert {"cpu", "python", "onnxruntime"} <= set(run.environment)
     assert (run.options["precision"], run.options["image_size"]) == ("fp16", "64x64")
+
+
+def test_bug_report_is_saved_once_for_each_cause(tmp_path):
+    """Nothing is saved of a folder that is gone, and of a long text its size."""
+    (tmp_path / "README.txt").write_text("facts")
+    (tmp_path / "repro.py").write_text("#" * (LONGEST_TEXT + 1))
+    item = SimpleNamespace(stash=pytest.Stash())
+    for folder in (tmp_path / "gone", tmp_path):
+        attach_bug_report(item, folder)
+    report = pytest.TestReport(
+        "test", ("test", 0, "test"), {}, "failed", "message", "call", records=item.stash[RECORDS]
+    )
+    expected = BugReport(str(tmp_path), {"README.txt": "facts"}, {"repro.py": LONGEST_TEXT + 1})
+    assert item_record([report]).bug_report == expected
+    report.records.append((REPEATED, {REPEATED: "other"}))
+    assert (item_record([report]).bug_report, item_record([report]).same_cause) == (None, "other")
 
 
 def test_junit_has_plain_values(interrupted):
