@@ -96,8 +96,9 @@ def int8_without_zero_point():
 
 
 def further_outputs():
-    """Features and the most likely class beside the scores."""
-    made = Classifier().output("f", FLOAT, ["n", 8]).output("k", INT64, ["n"])
+    """Features, the most likely class and which scores are positive, beside the scores."""
+    made = Classifier().output("f", FLOAT, ["n", 8]).output("k", INT64, ["n"]).output("g", TensorProto.BOOL)
+    made.add("Greater", ["y", made.constant("zero", 0, np.float32)], ["g"])
     return made.add("ArgMax", ["y"], ["k"], axis=1, keepdims=0).model()
 
 

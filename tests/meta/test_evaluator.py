@@ -17,7 +17,7 @@ from fixtures.nfnet.store import built_model
 from fixtures.nfnet.variants import VARIANTS
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec
-from fixtures.reference.arithmetic import arithmetic
+from fixtures.reference.arithmetic import EXACT, arithmetic
 from fixtures.reference.evaluator import GraphEvaluator
 from tests.meta.evaluator import float64_model, onnx_evaluator
 from tests.meta.tiny_models import saved
@@ -169,6 +169,9 @@ CASES = {
     "flatten": ("Flatten", [real(2, 3, 4)], {"axis": -1}),
     "reshape": ("Reshape", [real(2, 3, 4), ints(0, -1)], {}),
     "reshape to nothing": ("Reshape", [real(2, 0, 4), ints(0, 8)], {"allowzero": 1}),
+    "instance normalization": ("InstanceNormalization", [real(2, 3, 4, 5), real(3), real(3)], {"epsilon": 0.1}),
+    "layer normalization": ("LayerNormalization", [real(2, 3, 4), real(3, 4), real(3, 4)], {"axis": 1}),
+    "layer normalization without bias": ("LayerNormalization", [real(2, 3, 4), real(4)], {"epsilon": 0.1}),
     "reduce mean": ("ReduceMean", [real(2, 3, 4), ints(1, 2)], {"keepdims": 0}),
     "reduce mean over no named axes": ("ReduceMean", [real(2, 3, 4), ints()], {}),
     "reduce mean over none": ("ReduceMean", [real(2, 3, 4), ints()], {"noop_with_empty_axes": 1}),
@@ -244,6 +247,23 @@ def test_other_operators_are_evaluated_in_float64(tmp_path, kind):
     assert got.dtype == want.dtype
     assert got.shape == want.shape
     assert np.allclose(got, want, rtol=CLOSE, atol=CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [("InstanceNormalization", {}), ("LayerNormalization", {}), ("GroupNormalization", {"num_groups": 1})],
+)
+def test_noise_floor_of_a_normalisation_has_that_of_its_mean(tmp_path, kind, more):
+    """A mean of many values far from zero has an error that the small differences from it do not have."""
+    x = real(1, 1, 4096)
+    ones = np.ones(4096 if kind == "LayerNormalization" else 1)
+    evaluator = GraphEvaluator(single(tmp_path, kind, [x, ones, 0 * ones], more, opset=21))
+
+    def error(values):
+        exact, rounded = (evaluator.evaluate({"x": values}, None, row)["y0"] for row in (EXACT, arithmetic("fp32")))
+        return np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
+
+    assert error(x + 100) > 100 * error(x)
 
 
 def test_split_returns_parts_of_uneven_length(tmp_path):

@@ -269,14 +269,17 @@ def test_fault_that_disappears_when_exposed_is_located_in_its_block_only(context
     assert (found.first_block, found.first_node, found.notes) == (BLOCK, None, (DISAPPEARED,))
 
 
-def test_block_that_the_engine_does_not_expose_is_hidden(context, tmp_path):
+@pytest.mark.parametrize("left", [None, 1], ids=["missing", "without a row for each image"])
+def test_block_that_the_engine_does_not_expose_is_hidden(context, tmp_path, left):
     """So is the next one, whose input it is; the others are compared."""
 
     def incomplete(path, images):
-        return {name: array for name, array in by_onnxruntime(path, images).items() if name != BLOCK}
+        made = by_onnxruntime(path, images)
+        block = made.pop(BLOCK)
+        return made if left is None else {**made, BLOCK: block[:left]}
 
     file = context.model_store.onnx_file(SPEC).path
-    found = localizer(file, context.model_store.images(SPEC, 1), tmp_path, engine=incomplete).localize(deep=False)
+    found = localizer(file, context.model_store.images(SPEC, 2), tmp_path, engine=incomplete).localize(deep=False)
     assert (found.first_block, found.unchecked, found.clean) == (None, 0, False)
     assert {*(row.name for row in found.blocks), *found.hidden} == {block.name for block in split(file)}
     assert found.hidden == ("stages.2.0",)

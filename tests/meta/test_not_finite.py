@@ -106,6 +106,12 @@ def test_block_whose_rounding_overflows_passes():
     assert not score_tensor("x", actual=exact, exact=exact, rounding_errors=rounding, stored=FP16, among=1).failed
 
 
+def test_any_error_of_zero_is_infinite():
+    """So an image of which rounding alone changes an output of zero has no noise floor, and is not judged."""
+    zeros = np.zeros((2, 3))
+    assert relative_errors({"x": np.array([[0, 0, 0], [0, 1e-30, 0]])}, {"x": zeros}).tolist() == [0, np.inf]
+
+
 def test_relative_error_is_infinite_only_where_nonfinite_values_differ():
     """The finite values are compared without them."""
     exact = np.array([[3.0, 4.0, np.inf], [3.0, 4.0, np.nan], [3.0, 4.0, -np.inf], [3.0, 4.0, 0.0], [np.nan] * 3])

@@ -92,6 +92,13 @@ def test_the_command_line_judges_every_shape(runner, file, name):
     assert all(text in line for text, line in zip(JUDGED[name], notes, strict=True))
 
 
+def test_what_quantisation_costs_is_told_of_a_model_that_only_decides(runner, file):
+    """In classes that stay, since there is no distance."""
+    done = runner.compare(f"--model={file('only_a_class')}", *ONNXRUNTIME, "--inputs", "1", "--precision", "int8")
+    assert done.code == 0, done.text
+    assert "quantised  same output 'k' on" in done.out
+
+
 def test_blocks_of_a_model_that_quantises_are_always_compared(runner, file):
     """Its steps may hide a wrong scale in the outputs."""
     wrong = fault('results |= {"c1": results["c1"] * 1.01} if "c1" in results else {}')
