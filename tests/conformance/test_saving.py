@@ -20,10 +20,11 @@ def test_saved_program_loads_unchanged(case, program_pool, program, run, images,
     """The file holds all of the program: numbers, precision and layout."""
     saved, expected = tmp_path / "program", run(images)
     program.save(saved)
-    with contextlib.closing(program_pool.request(case).load(saved)) as loaded:
+    engine = program_pool.engine(case.engine)
+    with contextlib.closing(engine.load_program(saved, program_pool.request(case))) as loaded:
         actual = loaded.run({loaded.inputs[0].name: images})
     assert_agrees(actual, expected, reference="the same program before it was saved", images=images)
-    if program_pool.engine(case.engine).target.deterministic:
+    if engine.target.deterministic:
         assert_identical(actual, expected)
 
 

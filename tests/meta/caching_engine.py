@@ -1,17 +1,16 @@
 """An engine whose programs are cached on machines without MIGraphX, and helpers for its programs."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import onnxruntime
 
+from fixtures.engines.base import CompileRequest
 from fixtures.engines.onnxruntime.engine import OnnxRuntimeEngine
 from fixtures.inputs import synthetic_images
 from fixtures.nfnet.store import built_model
 from fixtures.precisions import precision
 from fixtures.programs.program_cache import ProgramCache
-from fixtures.programs.request import CompileRequest
-from fixtures.records import EngineOptions, ModelSpec
+from fixtures.records import ModelSpec
 
 SPEC = ModelSpec("digits_nfnet", None, (32, 32), 3)
 SHAPE = (1, 3, 32, 32)
@@ -31,30 +30,29 @@ class CachingEngine(OnnxRuntimeEngine):
     def __init__(self, *_):
         super().__init__(onnxruntime, "cpu", "CPUExecutionProvider")
 
-    def prepare(self, model, **arguments):
+    def prepare(self, request):
         """Compile a program with a ``save`` of its own."""
-        program = super().prepare(model, **arguments)
-        program.save = lambda path: path.write_bytes(Path(model).read_bytes())
+        program = super().prepare(request)
+        program.save = lambda path: path.write_bytes(request.model.read_bytes())
         return program
 
-    def load_program(self, saved, _, *, options):
+    def load_program(self, saved, request):
         """Read the file that ``save`` wrote."""
-        program = super().prepare(saved, shape=SHAPE, precision="fp32", options=options)
+        program = super().prepare(replace(request, model=saved))
         program.costs = replace(program.costs, compile_seconds=None, load_seconds=program.costs.compile_seconds)
         program.facts["loaded_from"] = str(saved)
         program.save = lambda path: path.write_bytes(saved.read_bytes())
         return program
 
 
-def compile_request(engine, cache, **changes):
+def request_of(cache, **changes):
     """A request for a small network at batch 1 in fp32."""
-    arguments = {"shape": SHAPE, "precision": "fp32", "options": EngineOptions(), "calibration": ()}
-    return CompileRequest(engine, built_model(SPEC, precision("fp32"), cache), **{**arguments, **changes})
+    return replace(CompileRequest(built_model(SPEC, precision("fp32"), cache), SHAPE, "fp32"), **changes)
 
 
-def source_of(request, cache, **settings):
+def source_of(engine, request, cache, **settings):
     """Where the program of a request comes from."""
-    program, source = ProgramCache(cache, **settings).load_or_compile(request)
+    program, source = ProgramCache(cache, **settings).load_or_compile(engine, request)
     program.close()
     return source
 

@@ -17,14 +17,13 @@ class ExampleEngine:
         self.name, self.version, self.target = name, onnx.__version__, target
 
     def identity(self, options):
-        """Return what decides a program besides the arguments of ``prepare``."""
+        """Return what decides a program besides the request."""
         del options
         return {"engine": self.name, "version": self.version}
 
-    def prepare(self, model, *, shape, precision, options, calibration=()):
+    def prepare(self, request):
         """Compile a model."""
-        del shape, precision, options, calibration
-        return ExampleProgram(model)
+        return ExampleProgram(request.model)
 
 
 class ExampleProgram:

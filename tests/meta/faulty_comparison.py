@@ -25,17 +25,17 @@ OnnxRuntimeProgram.run = run
 PRINT_THREADS = """
 from fixtures.engines.onnxruntime.engine import OnnxRuntimeEngine
 real = OnnxRuntimeEngine._session
-def session(self, model, source, precision, request, *rest):
-    print("session", request.graph_optimization, request.threads)
-    return real(self, model, source, precision, request, *rest)
+def session(self, request, source):
+    print("session", request.options.graph_optimization, request.options.threads)
+    return real(self, request, source)
 OnnxRuntimeEngine._session = session
 """
 OTHER_SCALE = """
 from dataclasses import replace
 from fixtures.engines.onnxruntime.engine import OnnxRuntimeEngine
 real = OnnxRuntimeEngine.prepare
-def prepare(self, *words, **options):
-    program = real(self, *words, **options)
+def prepare(self, request):
+    program = real(self, request)
     if program.quantization:
         first, *others = program.quantization
         program.quantization = (replace(first, scales=tuple(1.01 * scale for scale in first.scales)), *others)

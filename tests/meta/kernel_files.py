@@ -2,6 +2,17 @@
 
 from fixtures import hardware
 
+VARIABLES = (*sum(hardware.NARROWED_BY, ()), "HSA_OVERRIDE_GFX_VERSION", "ROCM_PATH", "ROCM_HOME", "LD_LIBRARY_PATH")
+
+
+def use_machine(monkeypatch, root, **variables):
+    """Let this process be on the machine with these files and variables."""
+    monkeypatch.setattr(hardware, "ROOT", root)
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
 
 def write_files(root, texts):
     """Write the text of each path below ``root``, with its folders."""

@@ -4,12 +4,11 @@ import time
 
 import pytest
 
-from fixtures import hardware
 from fixtures.benchmark import sampling
 from fixtures.benchmark.sampling import external_cpu_seconds
 from fixtures.machine import machine_facts
 from fixtures.plugin.benchmark_baseline import HARDWARE, differences
-from tests.meta.kernel_files import write_files
+from tests.meta.kernel_files import use_machine, write_files
 
 NODES = "sys/class/kfd/kfd/topology/nodes"
 CARD = "sys/class/drm/renderD128/device"
@@ -19,8 +18,7 @@ MI300X = "gfx_target_version 90402\ndevice_id 29857\nsimd_count 1216\nsimd_per_c
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """Files of a kernel with one GPU, as AMD's driver writes them."""
-    for name in (*sum(hardware.NARROWED_BY, ()), "ROCM_PATH"):
-        monkeypatch.delenv(name, raising=False)
+    use_machine(monkeypatch, tmp_path)
     texts = {
         "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "performance\n",
         f"{NODES}/0/properties": "cpu_cores_count 96\ngfx_target_version 0\n",
@@ -33,9 +31,10 @@ def machine(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_machine_facts_are_read_from_the_kernel(machine):
+@pytest.mark.usefixtures("machine")
+def test_machine_facts_are_read_from_the_kernel():
     """No tool is run."""
-    facts = machine_facts("AMD EPYC 9654", machine)
+    facts = machine_facts("AMD EPYC 9654")
     assert (facts["cpu"], facts["cpu_governor"]) == ("AMD EPYC 9654", "performance")
     assert (facts["gpus"], facts["gpu_performance_level"]) == ("gfx942 0x74a1, 304 units", "auto")
     assert (facts["gpu_driver"], facts["rocm"]) == ("6.8.5", "6.4.0-1")
@@ -48,7 +47,7 @@ def test_hardware_has_only_the_gpus_that_this_process_may_use(machine, monkeypat
     found = {}
     for number in ("0", "1", "0,1", "-1"):
         monkeypatch.setenv("HIP_VISIBLE_DEVICES", number)
-        found[number] = machine_facts("", machine)["gpus"]
+        found[number] = machine_facts()["gpus"]
     assert found["0"] == "gfx942 0x74a1, 304 units"
     assert found["1"].startswith("gfx1100")
     assert found["0,1"] == f"{found['0']}, {found['1']}"
@@ -66,11 +65,14 @@ def nvidia(root, *models):
     (root / "proc/driver/nvidia/version").write_text(version)
 
 
-def test_another_nvidia_gpu_is_other_hardware(tmp_path):
+def test_another_nvidia_gpu_is_other_hardware(tmp_path, monkeypatch):
     """The model counts, with the driver's version as a fact that may differ."""
-    nvidia(tmp_path / "here", "NVIDIA H200")
-    nvidia(tmp_path / "there", "NVIDIA A100-SXM4-40GB")
-    here, there = (machine_facts("A", tmp_path / name, {}) for name in ("here", "there"))
+    facts = []
+    for name in ("NVIDIA H200", "NVIDIA A100-SXM4-40GB"):
+        nvidia(tmp_path / name, name)
+        use_machine(monkeypatch, tmp_path / name)
+        facts.append(machine_facts())
+    here, there = facts
     assert (here["gpus"], here["gpu_driver"]) == ("NVIDIA H200", "550.54.15")
     assert differences(here, there, HARDWARE) == ["gpus: NVIDIA A100-SXM4-40GB there, NVIDIA H200 here"]
 
@@ -79,25 +81,26 @@ def test_another_nvidia_gpu_is_other_hardware(tmp_path):
     ("visible", "gpus"),
     [(None, "H200, L4"), ("1", "L4"), ("gpu-00ab-cd", "H200"), ("", "none"), ("-1", "none"), ("MIG-x", "H200, L4")],
 )
-def test_only_nvidia_gpus_that_this_process_may_use_count(tmp_path, visible, gpus):
+def test_only_nvidia_gpus_that_this_process_may_use_count(tmp_path, monkeypatch, visible, gpus):
     """By index or UUID; of a MIG device the model is not known."""
     nvidia(tmp_path, "H200", "L4")
-    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    assert machine_facts("A", tmp_path, environment)["gpus"] == gpus
+    use_machine(monkeypatch, tmp_path, **({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}))
+    assert machine_facts()["gpus"] == gpus
 
 
 def test_difference_of_hardware_is_named(machine):
     """The same architecture with fewer compute units is other hardware; another version is not."""
-    here = machine_facts("A", machine)
+    here = machine_facts()
     (machine / f"{NODES}/1/properties").write_text(MI300X.replace("1216", "304"))
-    there = {**machine_facts("A", machine), "rocm": "7.0"}
+    there = {**machine_facts(), "rocm": "7.0"}
     assert differences(here, there, HARDWARE) == ["gpus: gfx942 0x74a1, 76 units there, gfx942 0x74a1, 304 units here"]
     assert differences(here, there, ["rocm"]) == ["rocm: 7.0 there, 6.4.0-1 here"]
 
 
-def test_machine_without_information_has_facts_and_no_gpu(tmp_path):
+def test_machine_without_information_has_facts_and_no_gpu(tmp_path, monkeypatch):
     """Empty text stands for what is unknown."""
-    facts = machine_facts("", tmp_path)
+    use_machine(monkeypatch, tmp_path)
+    facts = machine_facts()
     assert (facts["gpus"], facts["gpu_driver"], facts["cpu_governor"]) == ("none", "", "")
 
 

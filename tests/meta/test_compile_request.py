@@ -11,10 +11,11 @@ import pytest
 from fixtures import engines
 from fixtures.cache import source_sha256
 from fixtures.errors import CacheError, ModelError
-from fixtures.programs.request import SOURCES
+from fixtures.programs.program_cache import SOURCES, program_facts
 from fixtures.records import EngineOptions
-from tests.meta.caching_engine import CachingEngine, compile_request, flip_bit, source_of
+from tests.meta.caching_engine import CachingEngine, flip_bit, request_of, source_of
 
+ENGINE = CachingEngine()
 CHANGES = {
     "shape": {"shape": (1, 3, 64, 32)},
     "precision": {"precision": "fp16"},
@@ -24,27 +25,27 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_each_argument_of_prepare_is_one_fact(models, name):
+def test_each_field_of_a_request_is_one_fact(models, name):
     """Nothing else changes with it."""
-    facts, others = (compile_request(CachingEngine(), models, **changes).facts() for changes in ({}, CHANGES[name]))
+    facts, others = (program_facts(ENGINE, request_of(models, **changes)) for changes in ({}, CHANGES[name]))
     assert [key for key in facts if facts[key] != others[key]] == [name]
 
 
 def test_model_counts_by_the_content_of_its_files(models, tmp_path):
     """Its place does not count; a changed weight does, also in a file beside the model."""
-    request = compile_request(CachingEngine(), models)
+    request = request_of(models)
     moved = replace(request, model=Path(shutil.copy(request.model, tmp_path / "moved.onnx")))
-    assert moved.facts() == request.facts()
+    assert program_facts(ENGINE, moved) == program_facts(ENGINE, request)
     model = onnx.load(request.model)
     beside = replace(request, model=tmp_path / "beside.onnx")
     onnx.save(model, beside.model, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    before = beside.facts()["model"]
+    before = program_facts(ENGINE, beside)["model"]
     assert before.count(",") == 1
     flip_bit(tmp_path / "weights.bin")
-    assert beside.facts()["model"] != before
+    assert program_facts(ENGINE, beside)["model"] != before
     (tmp_path / "weights.bin").unlink()
     with pytest.raises(CacheError, match=r"weights\.bin: the model cannot be read: No such file"):
-        beside.facts()
+        program_facts(ENGINE, beside)
 
 
 def test_code_of_engines_counts_in_every_folder(tmp_path):
@@ -59,4 +60,4 @@ def test_code_of_engines_counts_in_every_folder(tmp_path):
 def test_missing_model_is_a_model_error(models, tmp_path):
     """As without a cache."""
     with pytest.raises(ModelError, match=r"gone\.onnx: no such model file"):
-        source_of(replace(compile_request(CachingEngine(), models), model=tmp_path / "gone.onnx"), tmp_path)
+        source_of(ENGINE, replace(request_of(models), model=tmp_path / "gone.onnx"), tmp_path)

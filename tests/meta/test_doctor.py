@@ -12,7 +12,7 @@ import pytest
 from fixtures import hardware, health
 from fixtures.health import NOTE, OK, PROBLEM, check_machine
 from tests.meta.conftest import ROOT
-from tests.meta.kernel_files import write_files
+from tests.meta.kernel_files import use_machine, write_files
 
 GPU = "gfx_target_version 90402\nunique_id 7\n"
 
@@ -20,14 +20,11 @@ GPU = "gfx_target_version 90402\nunique_id 7\n"
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """Write a kernel's files; return the state and text of a check of that machine."""
-    monkeypatch.setattr(hardware, "amd_gpus", lambda _=None, real=hardware.amd_gpus: real(tmp_path / "root"))
-    monkeypatch.setattr(hardware, "gpu_nodes", lambda _=None, real=hardware.gpu_nodes: real(tmp_path / "root"))
-    for name in sum(hardware.NARROWED_BY, ()):
-        monkeypatch.delenv(name, raising=False)
+    use_machine(monkeypatch, tmp_path / "root")
 
     def check(name, files):
         write_files(tmp_path / "root", files)
-        checks = check_machine(str(tmp_path / "cache"), root=tmp_path / "root", thorough=name == "migraphx")
+        checks = check_machine(str(tmp_path / "cache"), thorough=name == "migraphx")
         return next((check.state, check.text) for check in checks if check.name == name)
 
     return check

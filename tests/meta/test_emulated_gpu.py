@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from fixtures import hardware
+from fixtures.engines.base import CompileRequest
 from fixtures.engines.migraphx.engine import MLIR_HINT
 from fixtures.engines.registry import open_engine, target_of
 from fixtures.errors import CompileError, EngineUnavailable, ParseError
 from fixtures.plugin.failures import unavailable
-from fixtures.records import EngineOptions
 from fixtures.run.compare import EMULATED
 from fixtures.verdict.message import FIRST_WRONG_BLOCK
 from tests.meta.tiny_models import saved
@@ -94,12 +94,12 @@ def test_comparison_is_not_judged(runner, model):
 def test_program_of_another_architecture_is_not_loaded(gpu_engine, model, tmp_path):
     """A clean error."""
     saved_program, gpu = tmp_path / "program", hardware.gpu_architecture().encode()
-    program = gpu_engine.prepare(model, shape=SHAPE, precision="fp32", options=EngineOptions())
+    program = gpu_engine.prepare(CompileRequest(model, SHAPE, "fp32"))
     program.save(saved_program)
     program.close()
     saved_program.write_bytes(saved_program.read_bytes().replace(gpu, b"gfx9" + b"0" * (len(gpu) - 4)))
     with pytest.raises(ParseError, match="MIGraphX cannot read this program"):
-        gpu_engine.load_program(saved_program, model, options=EngineOptions())
+        gpu_engine.load_program(saved_program, CompileRequest(model, SHAPE, "fp32"))
 
 
 @pytest.mark.usefixtures("gpu_engine")
@@ -117,5 +117,5 @@ def test_fp8_without_mlir_has_a_hint(gpu_engine, model, monkeypatch):
     monkeypatch.setattr(gpu_engine, "target", replace(gpu_engine.target, not_supported={}))
     calibration = [np.ones(SHAPE, np.float32)]
     with pytest.raises(CompileError) as caught:
-        gpu_engine.prepare(model, shape=SHAPE, precision="fp8", options=EngineOptions(), calibration=calibration)
+        gpu_engine.prepare(CompileRequest(model, SHAPE, "fp8", calibration=tuple(calibration)))
     assert caught.value.hint == MLIR_HINT

@@ -33,15 +33,15 @@ Program.run = faulty
 """
 SAVES_ANOTHER_PROGRAM = f"""{CACHING_PLUGIN}
 load = CachingEngine.load_program
-def faulty(self, *given, **named):
-    program = load(self, *given, **named)
+def faulty(self, saved, request):
+    program = load(self, saved, request)
     program.run = lambda feeds: scaled(run(program, feeds), 1 + 2**-23)
     return program
 CachingEngine.load_program = faulty
 """
 COMPILES_AT_RANDOM = """
-def faulty(self, *given, **named):
-    program = prepare(self, *given, **named)
+def faulty(self, request):
+    program = prepare(self, request)
     state["count"] = state.get("count", 0) + 1
     factor = 1 + 2**-23 * state["count"]
     program.run = lambda feeds: scaled(run(program, feeds), factor)

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from fixtures import precisions
-from fixtures.engines.migraphx import find
 from fixtures.engines.migraphx.architectures import (
     IN_FP32,
     MLIR_MARK,
@@ -15,25 +14,23 @@ from fixtures.engines.migraphx.architectures import (
     not_supported,
 )
 from fixtures.engines.migraphx.engine import MIGraphXEngine
-from fixtures.engines.migraphx.find import Places, locate, status
+from fixtures.engines.migraphx.find import locate, status
 from fixtures.precisions import BY_NAME
-from tests.meta.kernel_files import write_nodes
+from tests.meta.kernel_files import use_machine, write_files, write_nodes
 
 MLIR_GPUS = ("gfx940", "gfx942", "gfx950", "gfx1200", "gfx1250")
 
 
 @pytest.fixture
-def installed(tmp_path):
-    """Return a function: MIGraphX's places on a machine with a GPU of this version, built with MLIR or not."""
+def installed(tmp_path, monkeypatch):
+    """Return a function: be on a machine with a GPU of this version, and MIGraphX built with MLIR or not."""
 
     def install(version, mlir=b""):
         root = tmp_path / f"{version}{mlir.hex()}"
         write_nodes(root, {"gfx_target_version": version})
-        for name, content in (("libmigraphx_c.so.3", b""), ("libmigraphx_gpu.so.2014000", b"code" + mlir)):
-            (root / name).write_bytes(content)
-        (root / "dev").mkdir()
-        (root / "dev/kfd").touch()
-        return Places({}, (), (), (root,), root)
+        write_files(root, {"dev/kfd": "", "usr/lib/libmigraphx_c.so.3": ""})
+        (root / "usr/lib/libmigraphx_gpu.so.2014000").write_bytes(b"code" + mlir)
+        use_machine(monkeypatch, root, NFNET_MIGRAPHX=str(root / "usr/lib"))
 
     return install
 
@@ -60,7 +57,7 @@ def test_rocblas_adds_up_in_half_unless_the_flag_says_otherwise(gpu):
 
 def test_fp8_needs_a_build_with_mlir(installed):
     """The build is known by its gpu library; one that cannot be read is not accused."""
-    without, with_mlir = (status("gpu", None, installed(90402, mark)) for mark in (b"", MLIR_MARK))
+    without, with_mlir = (installed(90402, mark) or status("gpu") for mark in (b"", MLIR_MARK))
     assert without.not_supported == {"fp8": NEEDS_MLIR.format(place="gfx942")}
     assert (without.gpu, with_mlir.gpu, with_mlir.not_supported) == ("gfx942", "gfx942", {})
     assert not_supported("gpu", "gfx942", Path("/nonexistent")) == {}
@@ -68,7 +65,8 @@ def test_fp8_needs_a_build_with_mlir(installed):
 
 def test_precisions_of_a_gpu_that_the_kernel_does_not_list_are_unknown(installed):
     """fp32, fp16 and int8 are the same on every GPU."""
-    found = status("gpu", None, installed(0))
+    installed(0)
+    found = status("gpu")
     assert found.gpu == ""
     assert found.not_supported == dict.fromkeys(("bf16", "fp8"), UNKNOWN_GPU)
 
@@ -82,19 +80,18 @@ def test_precisions_of_a_gpu_that_the_kernel_does_not_list_are_unknown(installed
         ("ref", 110000, precisions.TRUNCATED),
     ],
 )
-def test_rounding_is_that_of_target_and_gpu(installed, monkeypatch, target, version, rounding):
+def test_rounding_is_that_of_target_and_gpu(installed, target, version, rounding):
     """The architecture decides on the gpu target only."""
-    places = installed(version)
-    monkeypatch.setattr(find, "Places", lambda: places)
+    installed(version)
     assert MIGraphXEngine(f"migraphx:{target}", locate(), object(), None).target.rounding == rounding
 
 
 def test_engine_supports_what_its_status_says(installed):
     """One line for the reason, with all precisions that share it."""
-    places = installed(100300)
-    found = status("cpu", None, places)
+    installed(100300)
+    found = status("cpu")
     assert found.lacks == "fp16, bf16, fp8 not supported: the cpu target computes in fp32 instead"
-    engine = MIGraphXEngine("migraphx:cpu", locate(None, places), object(), None)
+    engine = MIGraphXEngine("migraphx:cpu", locate(), object(), None)
     assert {name for name in BY_NAME if engine.target.unsupported(name)} == {*found.not_supported, "tf32"}
     assert engine.target.unsupported("fp16") == found.not_supported["fp16"]
 
@@ -102,7 +99,8 @@ def test_engine_supports_what_its_status_says(installed):
 @pytest.mark.parametrize("target", ["ref", "cpu", "gpu"])
 def test_calibrated_precisions_have_a_rule(installed, target):
     """fp8 quantises what enters any operator on ref only."""
-    engine = MIGraphXEngine(f"migraphx:{target}", locate(None, installed(90402)), object(), None)
+    installed(90402)
+    engine = MIGraphXEngine(f"migraphx:{target}", locate(), object(), None)
     rules = {name: engine.target.rule(name) for name in BY_NAME}
     found = {name: rule.inputs for name, rule in rules.items() if rule}
     assert found == {"int8": "products"} | {"ref": {"fp8": "all"}, "gpu": {"fp8": "products"}, "cpu": {}}[target]

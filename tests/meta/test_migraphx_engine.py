@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fixtures import precisions
+from fixtures.engines.base import CompileRequest
 from fixtures.engines.migraphx import engine as migraphx_engine
 from fixtures.engines.migraphx import find as migraphx_find
 from fixtures.engines.migraphx.program import reason
@@ -50,7 +51,7 @@ def prepare(ref_engine, model):
     with contextlib.ExitStack() as programs:
 
         def preparer(path=model, shape=SHAPE, precision="fp32", options=None, engine=ref_engine):
-            program = engine.prepare(path, shape=shape, precision=precision, options=options or EngineOptions())
+            program = engine.prepare(CompileRequest(path, shape, precision, options or EngineOptions()))
             return programs.enter_context(contextlib.closing(program))
 
         yield preparer

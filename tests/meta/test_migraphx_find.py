@@ -1,14 +1,15 @@
 """Finding MIGraphX in constructed folder trees: search order, layouts, and every reason why it is missing."""
 
 import os
+import sys
 import textwrap
 from importlib import machinery
 from pathlib import Path
 
 import pytest
 
-from fixtures.engines.migraphx.find import LOCATION_VARIABLE, REASONS, Places, locate, status
-from tests.meta.kernel_files import write_nodes
+from fixtures.engines.migraphx.find import LOCATION_VARIABLE, REASONS, locate, status
+from tests.meta.kernel_files import use_machine, write_nodes
 
 SUFFIX = machinery.EXTENSION_SUFFIXES[0]
 MODULE = f"migraphx{SUFFIX}"
@@ -26,22 +27,17 @@ def touch(folder, *names):
     return folder
 
 
-@pytest.fixture
-def places(tmp_path):
-    """Make places below ``tmp_path``, empty unless a test fills them, with a GPU device."""
+@pytest.fixture(autouse=True)
+def machine(tmp_path, monkeypatch):
+    """Be on a machine below ``tmp_path``, empty but for a GPU device; return a function that sets its variables."""
     touch(tmp_path, "dev/kfd")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "site")])
 
-    def make(**changes):
-        defaults = {
-            "environment": {},
-            "python_path": (str(tmp_path / "site"),),
-            "rocm": (tmp_path / "opt",),
-            "system": (tmp_path / "usr",),
-            "kernel": tmp_path,
-        }
-        return Places(**(defaults | changes))
+    def use(**variables):
+        use_machine(monkeypatch, tmp_path, **{LOCATION_VARIABLE: "", **variables})
 
-    return make
+    use()
+    return use
 
 
 def is_missing(found, reason, detail=""):
@@ -52,20 +48,20 @@ def is_missing(found, reason, detail=""):
 
 # ---- reasons
 
-GPU_LIBRARIES = (f"usr/{LIBRARY}", "usr/libmigraphx_gpu.so.2014000")
+GPU_LIBRARIES = (f"usr/lib/{LIBRARY}", "usr/lib/libmigraphx_gpu.so.2014000")
 TREES = {  # reason: (files, location, detail)
     "absent": ((), None, ""),
     "placeholder": ((PLACEHOLDER,), None, ""),
     "python": ((PLACEHOLDER, f"opt/rocm/lib/{OTHER_PYTHON}"), None, OTHER_PYTHON),
     "location": (GPU_LIBRARIES, "{tmp_path}/nowhere", "{tmp_path}/nowhere"),
-    "target": ((f"usr/{LIBRARY}", "usr/libmigraphx_ref.so.2014000"), None, f"{{tmp_path}}/usr/{LIBRARY}"),
+    "target": ((f"usr/lib/{LIBRARY}", "usr/lib/libmigraphx_ref.so.2014000"), None, f"{{tmp_path}}/usr/lib/{LIBRARY}"),
     "device": (GPU_LIBRARIES, None, "{tmp_path}/dev/kfd"),
     "permission": (GPU_LIBRARIES, None, "{tmp_path}/dev/kfd"),
 }
 
 
 @pytest.mark.parametrize("reason", REASONS)
-def test_each_reason_is_reported_with_detail_and_hint(tmp_path, places, monkeypatch, reason):
+def test_each_reason_is_reported_with_detail_and_hint(tmp_path, monkeypatch, reason):
     """Each row of the table has a tree that leads to it."""
     files, location, detail = TREES[reason]
     touch(tmp_path, *files)
@@ -73,67 +69,68 @@ def test_each_reason_is_reported_with_detail_and_hint(tmp_path, places, monkeypa
         (tmp_path / "dev/kfd").unlink()
     if reason == "permission":  # root may open everything
         monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path / "dev/kfd")
-    found = status("gpu", location and location.format(tmp_path=tmp_path), places())
+    found = status("gpu", location and location.format(tmp_path=tmp_path))
     assert is_missing(found, reason, detail.format(tmp_path=tmp_path))
     assert "\n" not in found.missing + found.hint
 
 
 @pytest.mark.parametrize("target", ["ref", "cpu"])
-def test_only_the_gpu_target_needs_a_gpu(tmp_path, places, target):
+def test_only_the_gpu_target_needs_a_gpu(tmp_path, target):
     """The other targets are usable without the device. The status has name, version and file."""
     names = ("libmigraphx.so.2014000.0", "libmigraphx_ref.so.2014000", "libmigraphx_cpu.so.2014000")
-    touch(tmp_path / "usr", LIBRARY, *names)
-    found = status(target, None, places(kernel=tmp_path / "without a GPU"))
+    touch(tmp_path / "usr/lib", LIBRARY, *names)
+    (tmp_path / "dev/kfd").unlink()
+    found = status(target)
     assert (found.usable, found.name, found.version) == (True, f"migraphx:{target}", "2.14.0")
-    assert found.detail == f"c library {tmp_path}/usr/{LIBRARY}"
+    assert found.detail == f"c library {tmp_path}/usr/lib/{LIBRARY}"
 
 
-def test_wsl_has_another_device(tmp_path, places):
+def test_wsl_has_another_device(tmp_path):
     """The GPU is usable there; its architecture is unknown, which the precisions show."""
     touch(tmp_path, *GPU_LIBRARIES, "dev/dxg")
     (tmp_path / "dev/kfd").unlink()
-    found = status("gpu", None, places())
+    found = status("gpu")
     assert (found.usable, found.gpu, found.emulated) == (True, "", False)
     assert set(found.not_supported) == {"bf16", "fp8"}
 
 
 @pytest.mark.parametrize(("more", "emulated"), [({}, False), ({"emulated": 1}, True)])
-def test_only_a_line_that_no_kernel_writes_makes_a_gpu_an_emulated_one(tmp_path, places, more, emulated):
+def test_only_a_line_that_no_kernel_writes_makes_a_gpu_an_emulated_one(tmp_path, more, emulated):
     """The status says so."""
     touch(tmp_path, *GPU_LIBRARIES)
     write_nodes(tmp_path, {"gfx_target_version": 90402, **more})
-    found = status("gpu", None, places())
+    found = status("gpu")
     assert (found.usable, found.gpu, found.emulated) == (True, "gfx942", emulated)
     assert ("emulated gfx942" in found.detail) == emulated
 
 
 @pytest.mark.parametrize(("file", "can"), [(LIBRARY, False), (MODULE, True)])
-def test_device_memory_needs_the_python_module(tmp_path, places, file, can):
+def test_device_memory_needs_the_python_module(tmp_path, file, can):
     """And the gpu target."""
-    touch(tmp_path / "usr", file, "libmigraphx_gpu.so.2014000")
-    assert status("gpu", None, places()).copies_inside != can
-    assert status("ref", None, places()).copies_inside
+    touch(tmp_path / "usr/lib", file, "libmigraphx_gpu.so.2014000")
+    assert status("gpu").copies_inside != can
+    assert status("ref").copies_inside
 
 
-def test_target_is_assumed_usable_if_no_target_library_is_visible(tmp_path, places):
+def test_target_is_assumed_usable_if_no_target_library_is_visible(tmp_path):
     """As in a static build; loading decides."""
     touch(tmp_path / "site", MODULE)
-    assert status("ref", None, places()).usable
+    assert status("ref").usable
 
 
 # ---- search order and layouts
 
 
 def places_in_order(tmp_path):
-    """Every place of the search, first to last: (change that makes it a place, path of the library or module)."""
-    opt, env = tmp_path / "opt", "environment"
+    """Every place of the search, first to last: (variables that make it a place, path of the library or module)."""
+    opt = tmp_path / "opt"
     return [
         ({}, tmp_path / "option" / LIBRARY),
-        ({env: {LOCATION_VARIABLE: str(tmp_path / "variable")}}, tmp_path / "variable" / LIBRARY),
-        ({"python_path": (str(tmp_path / "site"), str(tmp_path / "site2"))}, tmp_path / "site" / MODULE),
+        ({LOCATION_VARIABLE: str(tmp_path / "variable")}, tmp_path / "variable" / LIBRARY),
+        ({}, tmp_path / "site" / MODULE),
         ({}, tmp_path / "site2" / MODULE),
-        ({env: {"ROCM_PATH": str(tmp_path / "path")}}, tmp_path / "path/lib" / LIBRARY),
-        ({env: {"ROCM_HOME": str(tmp_path / "home")}}, tmp_path / "home/lib" / LIBRARY),
+        ({"ROCM_PATH": str(tmp_path / "path")}, tmp_path / "path/lib" / LIBRARY),
+        ({"ROCM_HOME": str(tmp_path / "home")}, tmp_path / "home/lib" / LIBRARY),
         ({}, opt / "rocm/lib" / MODULE),
         ({}, opt / "rocm/lib64" / MODULE),
         ({}, opt / "rocm/lib/migraphx/lib" / LIBRARY),
@@ -141,74 +138,75 @@ def places_in_order(tmp_path):
         ({}, opt / "rocm-6.10.1/lib" / LIBRARY),
         ({}, opt / "rocm-6.10/lib" / LIBRARY),
         ({}, opt / "rocm-6.9.2/lib" / LIBRARY),
-        ({env: {"LD_LIBRARY_PATH": f":{tmp_path / 'ld'}::{tmp_path / 'ld2'}"}}, tmp_path / "ld" / LIBRARY),
+        ({"LD_LIBRARY_PATH": f":{tmp_path / 'ld'}::{tmp_path / 'ld2'}"}, tmp_path / "ld" / LIBRARY),
         ({}, tmp_path / "ld2" / LIBRARY),
-        ({"system": (tmp_path / "usr", tmp_path / "usr2")}, tmp_path / "usr" / LIBRARY),
-        ({}, tmp_path / "usr2" / LIBRARY),
+        ({}, tmp_path / "usr/lib64" / LIBRARY),
+        ({}, tmp_path / "usr/lib" / LIBRARY),
     ]
 
 
-def test_places_are_searched_in_order(tmp_path, places):
+def test_places_are_searched_in_order(tmp_path, machine, monkeypatch):
     """With all of them filled the first is found; with that one removed the second, and so on to the last."""
-    rows = places_in_order(tmp_path)
-    changes = {"environment": {}}
-    for change, path in rows:
+    rows, variables = places_in_order(tmp_path), {}
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "site"), str(tmp_path / "site2")])
+    for more, path in rows:
         touch(path.parent, path.name)
-        changes |= change | {"environment": changes["environment"] | change.get("environment", {})}
+        variables |= more
     option = str(rows[0][1].parent)
     for _, path in rows:
-        assert locate(option, places(**changes)).path == path
+        machine(**variables)
+        assert locate(option).path == path
         path.unlink()
         if path == rows[0][1]:
             option = None
         if path == rows[1][1]:
-            del changes["environment"][LOCATION_VARIABLE]
-    assert is_missing(status("ref", option, places(**changes)), "absent")
+            del variables[LOCATION_VARIABLE]
+    assert is_missing(status("ref", option), "absent")
 
 
-DEBIAN = [f"usr/migraphx/lib/libmigraphx{name}.so.2014000.0" for name in ("", "_ref", "_gpu")]
+DEBIAN = [f"usr/lib/migraphx/lib/libmigraphx{name}.so.2014000.0" for name in ("", "_ref", "_gpu")]
 WHEEL = [
     PLACEHOLDER,
     f"site/migraphx/{MODULE}",
     "site/migraphx/lib/libmigraphx_gpu.so.2",
     "site/migraphx/libmigraphx.so.2014000",
 ]
-HELPERS = [f"usr/libmigraphx_{name}.so.2014000" for name in ("onnx", "tf", "device", "all_targets", "fpga")]
+HELPERS = [f"usr/lib/libmigraphx_{name}.so.2014000" for name in ("onnx", "tf", "device", "all_targets", "fpga")]
 LAYOUTS = {  # name: (files, file that is found, version, targets)
     "module first": ([f"opt/rocm/lib/{MODULE}", f"opt/rocm/lib/{LIBRARY}"], 0, None, set()),
     "library of the same folder": ([f"opt/rocm/lib/{OTHER_PYTHON}", f"opt/rocm/lib/{LIBRARY}"], 1, None, set()),
-    "library of a later folder": ([f"opt/rocm/lib/{OTHER_PYTHON}", f"usr/{LIBRARY}"], 1, None, set()),
+    "library of a later folder": ([f"opt/rocm/lib/{OTHER_PYTHON}", f"usr/lib/{LIBRARY}"], 1, None, set()),
     "module of this Python": ([f"site/{OTHER_PYTHON}", f"site/{MODULE}", "site/migraphx_private.so"], 1, None, set()),
     "wheel": (WHEEL, 1, "2.14.0", {"gpu"}),
     "wheel with Python files": ([*WHEEL, "site/migraphx/__init__.py"], 1, "2.14.0", {"gpu"}),
-    "Debian": ([f"usr/{LIBRARY}", "usr/libmigraphx_c.so.3.0", *DEBIAN], 0, "2.14.0", {"ref", "gpu"}),
-    "helper libraries": ([f"usr/{LIBRARY}", "usr/libmigraphx_ref.so", *HELPERS], 0, None, {"ref", "fpga"}),
+    "Debian": ([f"usr/lib/{LIBRARY}", "usr/lib/libmigraphx_c.so.3.0", *DEBIAN], 0, "2.14.0", {"ref", "gpu"}),
+    "helper libraries": ([f"usr/lib/{LIBRARY}", "usr/lib/libmigraphx_ref.so", *HELPERS], 0, None, {"ref", "fpga"}),
 }
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_layout_is_understood(tmp_path, places, name):
+def test_layout_is_understood(tmp_path, name):
     """A module of this Python is preferred, the C library replaces one of another, and helpers are not targets."""
     files, chosen, version, targets = LAYOUTS[name]
     touch(tmp_path, *files)
-    found = locate(None, places())
+    found = locate()
     assert (found.path, found.version, found.targets) == (tmp_path / files[chosen], version, targets)
     assert found.kind == ("python module" if found.path.name == MODULE else "c library")
 
 
 @pytest.mark.parametrize("names", [("migraphx.py",), ("migraphx/__init__.py",), ("migraphx_private.so",)])
-def test_files_with_a_similar_name_are_ignored(tmp_path, places, names):
+def test_files_with_a_similar_name_are_ignored(tmp_path, names):
     """A script, a folder of sources or a helper library is not reported as a module of another Python."""
     touch(tmp_path / "site", *names)
-    assert is_missing(status("ref", None, places()), "absent")
+    assert is_missing(status("ref"), "absent")
 
 
-def test_symbolic_link_to_a_module_leads_to_its_targets(tmp_path, places):
+def test_symbolic_link_to_a_module_leads_to_its_targets(tmp_path):
     """A linked module is described by the libraries beside the real file."""
     real = touch(tmp_path / "elsewhere/lib", MODULE, "libmigraphx_cpu.so.2013000.0", "libmigraphx.so.2013001.0.60300")
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / MODULE).symlink_to(real / MODULE)
-    found = locate(None, places())
+    found = locate()
     assert (found.version, found.targets) == ("2.13.1", {"cpu"})
 
 
@@ -224,10 +222,10 @@ def test_symbolic_link_to_a_module_leads_to_its_targets(tmp_path, places):
         ("libmigraphx_ref.so.2014000.0", None),
     ],
 )
-def test_version_is_read_from_the_file_name(tmp_path, places, name, version):
+def test_version_is_read_from_the_file_name(tmp_path, name, version):
     """The number packs major, minor and patch; other names have no version."""
-    touch(tmp_path / "usr", LIBRARY, name)
-    assert locate(None, places()).version == version
+    touch(tmp_path / "usr/lib", LIBRARY, name)
+    assert locate().version == version
 
 
 # ---- a given location
@@ -247,92 +245,91 @@ def test_version_is_read_from_the_file_name(tmp_path, places, name, version):
         ("place/libmigraphx_c.so", "place/libmigraphx_c.so"),
     ],
 )
-def test_location_is_a_folder_a_prefix_or_the_file(tmp_path, places, given, file):
+def test_location_is_a_folder_a_prefix_or_the_file(tmp_path, machine, given, file):
     """By option or by variable; the kind follows from the file's name."""
     touch(tmp_path, file)
     place = str(tmp_path / given)
-    by_variable = locate(None, places(environment={LOCATION_VARIABLE: place}))
-    assert locate(place, places()) == by_variable
+    by_option = locate(place)
+    machine(**{LOCATION_VARIABLE: place})
+    by_variable = locate()
+    assert by_option == by_variable
     assert by_variable.path == tmp_path / file
     assert by_variable.kind == ("python module" if file.endswith(SUFFIX) else "c library")
 
 
-def test_option_overrides_the_variable_and_neither_falls_back(tmp_path, places):
+def test_option_overrides_the_variable_and_neither_falls_back(tmp_path, machine):
     """A wrong location is an error even if another MIGraphX exists."""
     touch(tmp_path, f"a/{LIBRARY}", f"b/{LIBRARY}")
-    found = places(environment={LOCATION_VARIABLE: str(tmp_path / "b")})
-    assert locate(str(tmp_path / "a"), found).path.parent == tmp_path / "a"
-    assert is_missing(status("ref", str(tmp_path / "c"), found), "location", tmp_path / "c")
+    machine(**{LOCATION_VARIABLE: str(tmp_path / "b")})
+    assert locate(str(tmp_path / "a")).path.parent == tmp_path / "a"
+    assert is_missing(status("ref", str(tmp_path / "c")), "location", tmp_path / "c")
 
 
-def test_home_folder_is_expanded(tmp_path, places, monkeypatch):
+def test_home_folder_is_expanded(tmp_path, monkeypatch):
     """The shell does not expand it in a variable's value."""
     monkeypatch.setenv("HOME", str(tmp_path))
     touch(tmp_path / "build", LIBRARY)
-    assert locate("~/build", places()).path == tmp_path / "build" / LIBRARY
+    assert locate("~/build").path == tmp_path / "build" / LIBRARY
 
 
 @pytest.mark.parametrize("given", ["place", f"place/{OTHER_PYTHON}"])
-def test_location_with_a_module_of_another_python_says_so(tmp_path, places, given):
+def test_location_with_a_module_of_another_python_says_so(tmp_path, given):
     """Not that there is none."""
     touch(tmp_path / "place", OTHER_PYTHON)
-    assert is_missing(status("gpu", str(tmp_path / given), places()), "python", OTHER_PYTHON)
+    assert is_missing(status("gpu", str(tmp_path / given)), "python", OTHER_PYTHON)
 
 
 @pytest.mark.parametrize("given", ["notes.txt", "libmigraphx_gpu.so", "~unknown-user/x", "x" * 300])
-def test_invalid_location_is_reported(tmp_path, places, given):
+def test_invalid_location_is_reported(tmp_path, given):
     """Another file, the home of an unknown user, or a name that no file can have."""
     touch(tmp_path, "notes.txt", "libmigraphx_gpu.so")
     place = given if given.startswith("~") else str(tmp_path / given)
-    assert is_missing(status("gpu", place, places()), "location", place)
+    assert is_missing(status("gpu", place), "location", place)
 
 
 # ---- invalid entries
 
 
-def test_invalid_entries_of_search_paths_are_ignored(tmp_path, places):
+def test_invalid_entries_of_search_paths_are_ignored(tmp_path, machine, monkeypatch):
     """Files, missing folders, and names that cannot exist."""
     file = touch(tmp_path, "archive.zip") / "archive.zip"
-    python_path = ("", str(file), str(tmp_path / "gone"), "x" * 5000)
-    environment = {"ROCM_PATH": "", "LD_LIBRARY_PATH": f"{file}:{'x' * 5000}:", LOCATION_VARIABLE: ""}
-    searched = places(python_path=python_path, environment=environment)
-    assert is_missing(status("ref", None, searched), "absent")
-    touch(tmp_path / "usr", LIBRARY)
-    assert status("ref", None, searched).usable
+    monkeypatch.setattr(sys, "path", ["", str(file), str(tmp_path / "gone"), "x" * 5000])
+    machine(ROCM_PATH="", LD_LIBRARY_PATH=f"{file}:{'x' * 5000}:")
+    assert is_missing(status("ref"), "absent")
+    touch(tmp_path / "usr/lib", LIBRARY)
+    assert status("ref").usable
 
 
-def test_empty_variables_do_not_mean_the_current_folder(tmp_path, places, monkeypatch):
+def test_empty_variables_do_not_mean_the_current_folder(tmp_path, machine, monkeypatch):
     """Nor do empty entries of a search path."""
     touch(tmp_path / "here", LIBRARY, f"lib/{LIBRARY}")
     monkeypatch.chdir(tmp_path / "here")
-    environment = {"ROCM_PATH": "", "LD_LIBRARY_PATH": ":", LOCATION_VARIABLE: ""}
-    assert is_missing(status("ref", None, places(environment=environment, python_path=("",))), "absent")
+    monkeypatch.setattr(sys, "path", [""])
+    machine(ROCM_PATH="", LD_LIBRARY_PATH=":")
+    assert is_missing(status("ref"), "absent")
 
 
-def test_folders_and_broken_links_are_not_libraries(tmp_path, places):
+def test_folders_and_broken_links_are_not_libraries(tmp_path):
     """An uninstalled package may leave them behind."""
-    (tmp_path / "usr" / LIBRARY).mkdir(parents=True)
-    (tmp_path / "usr/libmigraphx_c.so").symlink_to("libmigraphx_c.so.99")
+    (tmp_path / "usr/lib" / LIBRARY).mkdir(parents=True)
+    (tmp_path / "usr/lib/libmigraphx_c.so").symlink_to("libmigraphx_c.so.99")
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / MODULE).symlink_to("gone.so")
-    assert is_missing(status("ref", None, places()), "absent")
+    assert is_missing(status("ref"), "absent")
 
 
 def test_status_neither_imports_nor_loads(runner, tmp_path):
     """Although both a module and a library exist."""
     touch(tmp_path / "site", MODULE)
-    touch(tmp_path / "usr", LIBRARY, "libmigraphx_ref.so.2014000")
+    touch(tmp_path / "usr/lib", LIBRARY, "libmigraphx_ref.so.2014000")
     script = """
         import sys
-        from pathlib import Path
-        from fixtures.engines.migraphx.find import Places, locate, status
+        from fixtures.engines.migraphx.find import locate, status
         seen = []
         sys.addaudithook(lambda event, args: seen.append((event, args)) if event in ("import", "ctypes.dlopen") else 0)
-        root = Path(sys.argv[1])
-        for path in ((str(root / "site"),), ()):
-            places = Places({}, path, (), (root / "usr",))
-            assert status("ref", None, places).usable
-            print(locate(None, places).kind)
+        for folder in ("/site", "/usr/lib"):
+            assert status("ref", sys.argv[1] + folder).usable
+            print(locate(sys.argv[1] + folder).kind)
         assert "migraphx" not in sys.modules
         assert not seen, seen
     """

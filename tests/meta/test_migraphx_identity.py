@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.engines.migraphx.identity import libraries, surroundings
+from fixtures.engines.migraphx.identity import PREFIXES, libraries, surroundings
 from fixtures.errors import CacheError
-from tests.meta.caching_engine import compile_request
-from tests.meta.kernel_files import write_files
+from tests.meta.caching_engine import request_of
+from tests.meta.kernel_files import use_machine, write_files
 
 NODE = "sys/class/kfd/kfd/topology/nodes/1/properties"
 PROPERTIES = "gfx_target_version 90402\nvendor_id 4098\ndevice_id 29857\nsimd_count 1216\nnum_xcc 8\n"
@@ -28,8 +28,9 @@ def installation(tmp_path):
 
 
 @pytest.fixture
-def machine(tmp_path):
+def machine(tmp_path, monkeypatch):
     """Files of a kernel with one GPU."""
+    use_machine(monkeypatch, tmp_path)
     texts = {NODE: PROPERTIES, "sys/module/amdgpu/version": "6.8.5\n", "opt/rocm/.info/version": "6.4.0-1\n"}
     write_files(tmp_path, texts)
     return tmp_path
@@ -72,45 +73,50 @@ def test_missing_or_unreadable_library_is_an_error(installation):
 
 def test_gpu_counts_for_the_gpu_target_only(machine):
     """Architecture, units, driver and ROCm; the processor counts for every target."""
-    facts = surroundings("gpu", machine, {})
-    of_processor = surroundings("ref", machine, {})
+    facts = surroundings("gpu")
+    of_processor = surroundings("ref")
     assert of_processor["processor"]
     assert of_processor["libc"]
     of_gpu = {"gpus": "gfx942 4098 29857 1216 ? 8 ? ?", "driver": "6.8.5", "rocm": "6.4.0-1"}
     assert facts == of_processor | of_gpu
     (machine / NODE).write_text(PROPERTIES.replace("90402", "90500"))
-    assert surroundings("gpu", machine, {})["gpus"].startswith("gfx950 ")
+    assert surroundings("gpu")["gpus"].startswith("gfx950 ")
 
 
-def test_unknown_gpu_is_an_error(tmp_path):
+def test_unknown_gpu_is_an_error(tmp_path, monkeypatch):
     """A program of one architecture must not run on another."""
+    use_machine(monkeypatch, tmp_path)
     with pytest.raises(CacheError, match="GPU"):
-        surroundings("gpu", tmp_path, {})
+        surroundings("gpu")
 
 
-def test_environment_variables_count_with_the_files_they_name(tmp_path):
+def test_environment_variables_count_with_the_files_they_name(tmp_path, monkeypatch):
     """By prefix; other variables do not count."""
     tuned = tmp_path / "tuned.json"
     tuned.write_text("{}")
+    for name in [name for name in os.environ if name.startswith(PREFIXES)]:
+        monkeypatch.delenv(name)
     environment = {"MIGRAPHX_PROBLEM_CACHE": str(tuned), "HSA_OVERRIDE_GFX_VERSION": "9.4.2", "LANG": "C"}
-    before = surroundings("ref", tmp_path, environment)["variables"]
+    use_machine(monkeypatch, tmp_path, **environment)
+    before = surroundings("ref")["variables"]
     assert before.startswith("HSA_OVERRIDE_GFX_VERSION=9.4.2, MIGRAPHX_PROBLEM_CACHE=")
     assert "LANG" not in before
     tuned.write_text("{ }")
-    assert surroundings("ref", tmp_path, environment)["variables"] != before
+    assert surroundings("ref")["variables"] != before
     for value in ("x" * 5000, "a\nb", ""):
-        assert surroundings("ref", tmp_path, {"MIGRAPHX_X": value})["variables"] == f"MIGRAPHX_X={value}"
+        monkeypatch.setenv("MIGRAPHX_X", value)
+        assert surroundings("ref")["variables"].endswith(f"MIGRAPHX_X={value}")
 
 
 @pytest.mark.migraphx
 def test_identity_of_an_installed_migraphx_is_stable(ref_engine, tmp_path, monkeypatch):
     """A compilation does not change it, a variable of MIGraphX does."""
-    request = compile_request(ref_engine, tmp_path)
+    request = request_of(tmp_path)
     before = ref_engine.identity(request.options)
     names = {name.split(".")[0] for name in files_in(before["libraries"])}
     assert {"libmigraphx_c", "libmigraphx", "libmigraphx_ref"} <= names
     assert (before["engine"], before["version"]) == ("migraphx:ref", ref_engine.version)
-    request.compile().close()
+    ref_engine.prepare(request).close()
     assert ref_engine.identity(request.options) == before
     monkeypatch.setenv("MIGRAPHX_DISABLE_POINTWISE_FUSION", "1")
     after = ref_engine.identity(request.options)

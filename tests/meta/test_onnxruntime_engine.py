@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from fixtures.engines.base import CompileRequest
 from fixtures.engines.onnxruntime.engine import LEVELS, OnnxRuntimeEngine
 from fixtures.engines.registry import open_engine
 from fixtures.errors import CompileError, EngineUnavailable, ModelError, ParseError, RequestNotHonouredError, RunError
@@ -41,7 +42,7 @@ def prepare(engine, files):
     programs = []
 
     def preparer(name="fp32", **options):
-        program = engine.prepare(files[name], shape=SHAPE, precision=name, options=EngineOptions(**options))
+        program = engine.prepare(CompileRequest(files[name], SHAPE, name, EngineOptions(**options)))
         programs.append(program)
         return program
 
@@ -56,7 +57,7 @@ def prepare_tiny(engine, tmp_path):
 
     def preparer(*nodes, shape=("n", *TINY_SHAPE[1:]), opset=17):
         path = saved(tmp_path / "model.onnx", *nodes, shape=shape, opset=opset)
-        return engine.prepare(path, shape=TINY_SHAPE, precision="fp32", options=EngineOptions())
+        return engine.prepare(CompileRequest(path, TINY_SHAPE, "fp32"))
 
     return preparer
 
@@ -99,7 +100,7 @@ def test_nodes_that_run_on_another_provider_are_detected(files):
     """ONNX Runtime falls back to the CPU silently."""
     azure = open_engine("onnxruntime:azure")
     with pytest.raises(RequestNotHonouredError, match="AzureExecutionProvider") as caught:
-        azure.prepare(files["fp32"], shape=SHAPE, precision="fp32", options=EngineOptions())
+        azure.prepare(CompileRequest(files["fp32"], SHAPE, "fp32"))
     assert_one_line(caught.value, files["fp32"])
 
 
@@ -123,7 +124,7 @@ def test_unsupported_precisions_have_a_reason_that_names_them(provider, supporte
 def test_unsupported_precision_is_a_compile_error(engine, files):
     """Nothing is loaded."""
     with pytest.raises(CompileError, match="bf16") as caught:
-        engine.prepare(files["fp32"], shape=SHAPE, precision="bf16", options=EngineOptions())
+        engine.prepare(CompileRequest(files["fp32"], SHAPE, "bf16"))
     assert_one_line(caught.value, files["fp32"])
 
 
@@ -205,7 +206,7 @@ def test_file_that_is_not_a_model_is_a_model_error(engine, files, tmp_path, cont
     path = tmp_path / "model.onnx"
     path.write_bytes(files["fp32"].read_bytes()[:5000] if content is None else content)
     with pytest.raises(ModelError) as caught:
-        engine.prepare(path, shape=SHAPE, precision="fp32", options=EngineOptions())
+        engine.prepare(CompileRequest(path, SHAPE, "fp32"))
     assert_one_line(caught.value, path)
 
 

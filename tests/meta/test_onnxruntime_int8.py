@@ -9,6 +9,7 @@ from onnx import numpy_helper
 from onnxruntime import quantization
 
 from fixtures.accuracy.calibration import SYNTHETIC
+from fixtures.engines.base import CompileRequest
 from fixtures.engines.onnxruntime import int8
 from fixtures.engines.onnxruntime.int8 import memoized_quantised, quantised
 from fixtures.engines.registry import open_engine, target_of
@@ -91,7 +92,7 @@ def test_rule_of_cuda_agrees_with_its_derived_model(runner):
 def test_program_reports_its_quantisation(model, calibration):
     """Both factors of each product: activations with one scale, weights with one for each output channel."""
     engine, options = open_engine("onnxruntime:cpu"), EngineOptions()
-    program = engine.prepare(model, shape=(2, 3, 64, 64), precision="int8", options=options, calibration=calibration)
+    program = engine.prepare(CompileRequest(model, (2, 3, 64, 64), "int8", options, tuple(calibration)))
     products = [node for node in onnx.load(model).graph.node if node.op_type in int8.PRODUCTS]
     weights = {tensor.name: weight(tensor, model.parent) for tensor in onnx.load(model).graph.initializer}
     reported = {tensor.name: tensor for tensor in program.quantization}
@@ -121,9 +122,7 @@ def test_every_batch_is_calibrated_with_the_same_images(context):
 def test_missing_calibration_is_an_error(model):
     """The engine invents no range."""
     with pytest.raises(CompileError, match="int8"):
-        open_engine("onnxruntime:cpu").prepare(
-            model, shape=(2, 3, 64, 64), precision="int8", options=EngineOptions(), calibration=()
-        )
+        open_engine("onnxruntime:cpu").prepare(CompileRequest(model, (2, 3, 64, 64), "int8"))
 
 
 def test_weights_with_two_hard_links_are_quantised(model, calibration, tmp_path):
@@ -147,9 +146,7 @@ def test_file_of_an_older_opset_gets_scales_by_channel(tmp_path):
     weights = {"w": np.ones((2, 3, 1, 1), np.float32), "b": np.ones(2, np.float32)}
     images = np.ones((1, 3, 2, 2), np.float32)
     path = saved(tmp_path / "old.onnx", conv, shape=images.shape, weights=weights, opset=11)
-    program = open_engine("onnxruntime:cpu").prepare(
-        path, shape=images.shape, precision="int8", options=EngineOptions(), calibration=[images]
-    )
+    program = open_engine("onnxruntime:cpu").prepare(CompileRequest(path, images.shape, "int8", calibration=(images,)))
     assert np.allclose(program.run({"x": images})["y"], 4, rtol=0.01)
 
 
@@ -158,9 +155,7 @@ def test_model_without_products_is_not_accepted_as_int8(tmp_path):
     path = saved(tmp_path / "relu.onnx", ("Relu", ("x",), ("y",), {}), shape=(1, 3, 2, 2), opset=17)
     images = np.ones((1, 3, 2, 2), np.float32)
     with pytest.raises(RequestNotHonouredError, match="no tensor is quantised"):
-        open_engine("onnxruntime:cpu").prepare(
-            path, shape=images.shape, precision="int8", options=EngineOptions(), calibration=[images]
-        )
+        open_engine("onnxruntime:cpu").prepare(CompileRequest(path, images.shape, "int8", calibration=(images,)))
 
 
 def test_unread_calibration_is_detected(model, calibration, monkeypatch):

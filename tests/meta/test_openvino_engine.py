@@ -5,6 +5,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
+from fixtures.engines.base import CompileRequest
 from fixtures.engines.registry import open_engine, target_of
 from fixtures.errors import CompileError, ModelError, ParseError, RequestNotHonouredError, RunError
 from fixtures.records import EngineOptions
@@ -34,11 +35,11 @@ def engine():
 def prepare(engine, tmp_path):
     """Compile a convolution of three channels with weights, by default 1, and one that copies its result."""
 
-    def preparer(precision, *, weights=(1.0, 1.0, 1.0), first="Conv", **arguments):
+    def preparer(precision, *, weights=(1.0, 1.0, 1.0), first="Conv", calibration=()):
         tensors = {"w": np.array(weights, np.float32).reshape(1, 3, 1, 1), "one": np.ones((1, 1, 1, 1), np.float32)}
         nodes = ((first, ("x", "w"), ("z",), {}), ("Conv", ("z", "one"), ("y",), {}))
         path = saved(tmp_path / "model.onnx", *nodes, shape=SHAPE, weights=tensors, opset=17)
-        return engine.prepare(path, shape=SHAPE, precision=precision, options=EngineOptions(threads=1), **arguments)
+        return engine.prepare(CompileRequest(path, SHAPE, precision, EngineOptions(threads=1), calibration))
 
     return preparer
 
@@ -75,7 +76,7 @@ def test_int8_is_quantised_as_the_rule_says(engine, prepare):
     """Both factors, and the program computes their product in int8."""
     if reason := engine.target.unsupported("int8"):
         pytest.skip(reason)
-    program = prepare("int8", weights=(1.0, 0.5, 0.25), calibration=[pixel(127, 0, 0)])
+    program = prepare("int8", weights=(1.0, 0.5, 0.25), calibration=(pixel(127, 0, 0),))
     assert {row.name for row in program.quantization} == {"x", "w", "z", "one"}
     assert program.facts["product_types"] == "i8"
     assert computed(program, 100.4, 0, 0) == pytest.approx(100, abs=1e-3)
@@ -87,7 +88,7 @@ def test_precision_without_a_unit_of_the_cpu_is_not_supported(monkeypatch, tmp_p
     engine = engines.OpenVinoEngine(NAME, target_of(NAME))
     assert set(engine.target.not_supported) == {"fp16", "bf16"}
     with pytest.raises(CompileError, match="bf16"):
-        engine.prepare(tmp_path, shape=(1,), precision="bf16", options=EngineOptions())
+        engine.prepare(CompileRequest(tmp_path, (1,), "bf16"))
 
 
 def test_program_in_another_precision_is_refused(prepare, monkeypatch):
@@ -101,12 +102,12 @@ def test_errors_have_their_stage(engine, prepare, tmp_path):
     """A damaged file, an unknown operator, a damaged program, wrong feeds, and a closed program."""
     (tmp_path / "damaged.onnx").write_bytes(b"x")
     with pytest.raises(ModelError):
-        engine.prepare(tmp_path / "damaged.onnx", shape=(1,), precision="fp32", options=EngineOptions())
+        engine.prepare(CompileRequest(tmp_path / "damaged.onnx", (1,), "fp32"))
     with pytest.raises(ParseError):
         prepare("fp32", first="NoSuchOperator")
     program = prepare("fp32")
     with pytest.raises(ParseError):
-        engine.load_program(tmp_path / "damaged.onnx", tmp_path / "model.onnx", options=EngineOptions())
+        engine.load_program(tmp_path / "damaged.onnx", CompileRequest(tmp_path / "model.onnx", (1,), "fp32"))
     with pytest.raises(RunError):
         program.run({})
     program.close()

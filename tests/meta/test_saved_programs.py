@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fixtures.engines.base import CompileRequest
 from fixtures.errors import ModelError, ParseError, RunError
 from fixtures.inputs import synthetic_images
 from fixtures.nfnet import writer
@@ -25,12 +26,12 @@ def model(tmp_path_factory):
 @pytest.fixture
 def program(ref_engine, model):
     """The network, compiled."""
-    return ref_engine.prepare(model, shape=SHAPE, precision="fp32", options=OPTIONS)
+    return ref_engine.prepare(CompileRequest(model, SHAPE, "fp32"))
 
 
 def load(engine, saved, model):
     """Load a program of the network."""
-    return engine.load_program(saved, model, options=OPTIONS)
+    return engine.load_program(saved, CompileRequest(model, SHAPE, "fp32"))
 
 
 @pytest.mark.parametrize("external", [False, True])
@@ -40,7 +41,7 @@ def test_loaded_program_gives_the_same_bits(ref_engine, model, tmp_path, monkeyp
         monkeypatch.setattr(writer, "EXTERNAL_ABOVE", 0)
         model = built_model(SPEC, precision("fp32"), tmp_path)
         assert data_path(model).exists()
-    program = ref_engine.prepare(model, shape=SHAPE, precision="fp32", options=OPTIONS)
+    program = ref_engine.prepare(CompileRequest(model, SHAPE, "fp32"))
     images = synthetic_images("saved", SHAPE)
     expected = program.run({"inputs": images})["logits"]
     for name in ("first", "second"):

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from fixtures.engines import worker_process
+from fixtures.engines.base import CompileRequest
 from fixtures.engines.isolated import IsolatedEngine
 from fixtures.engines.messages import Channel
 from fixtures.engines.registry import open_engine
@@ -35,7 +36,11 @@ from tests.meta.leftovers import still_running
 
 SHAPE = (2, 3, 8, 8)
 IMAGES = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
-REQUEST = {"shape": SHAPE, "precision": "fp32", "options": EngineOptions()}
+
+
+def request_of(model, shape=SHAPE):
+    """A request for a program of a model."""
+    return CompileRequest(model, shape, "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +142,7 @@ def test_proxy_answers_as_the_engine(opened, model, tmp_path):
     for name in ("name", "version", "target"):
         assert getattr(proxy, name) == getattr(engine, name)
     assert proxy.identity(EngineOptions()) == engine.identity(EngineOptions())
-    program, expected = (each.prepare(model, **REQUEST) for each in (proxy, engine))
+    program, expected = (each.prepare(request_of(model)) for each in (proxy, engine))
     for name in ("inputs", "outputs", "quantization", "facts"):
         assert getattr(program, name) == getattr(expected, name)
     outputs = program.run({"x": IMAGES})
@@ -148,7 +153,7 @@ def test_proxy_answers_as_the_engine(opened, model, tmp_path):
     with pytest.raises(RunError, match="x"):
         program.run({})
     with pytest.raises(ModelError, match="no such model file"):
-        proxy.prepare(tmp_path / "none.onnx", **REQUEST)
+        proxy.prepare(request_of(tmp_path / "none.onnx"))
     program.close()
     program.close()
     with pytest.raises(RunError, match="closed"):
@@ -182,14 +187,14 @@ def test_every_ending_is_one_error_and_not_tried_again(opened, model, tmp_path, 
     engine = faulty(opened, tmp_path, **faults)
     before = engine.worker.pid
     with pytest.raises((RunError, CompileError, CrashError)) as error:
-        engine.prepare(model, **REQUEST).run({"x": IMAGES})
+        engine.prepare(request_of(model)).run({"x": IMAGES})
     assert type(error.value) is kind
     assert error.value.crashed
     assert ending in error.value.what
     assert f" at {stage}: " in error.value.what
     assert not psutil.pid_exists(before)
     with pytest.raises(NotTriedAgainError):
-        engine.prepare(model, **REQUEST)
+        engine.prepare(request_of(model))
     assert engine.identity(EngineOptions())
     assert engine.worker.pid != before
 
@@ -197,7 +202,7 @@ def test_every_ending_is_one_error_and_not_tried_again(opened, model, tmp_path, 
 def test_end_between_two_requests_is_an_error(opened, model):
     """It flags no program as wrong; the next request gets a fresh worker."""
     engine = opened()
-    program = engine.prepare(model, **REQUEST)
+    program = engine.prepare(request_of(model))
     os.kill(program.pid, signal.SIGABRT)
     os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
     with pytest.raises(CrashError, match=f"at {IDLE}: SIGABRT"):
@@ -210,13 +215,13 @@ def test_process_that_neither_answers_nor_ends_is_killed(opened, model, tmp_path
     monkeypatch.setattr(worker_process, "ENDING_SECONDS", 0.2)
     engine = faulty(opened, tmp_path, at_run="os.close(int(sys.argv[1])); time.sleep(99)")
     with pytest.raises(CrashError, match=worker_process.STUCK):
-        engine.prepare(model, **REQUEST).run({"x": IMAGES})
+        engine.prepare(request_of(model)).run({"x": IMAGES})
 
 
 def test_last_output_is_quoted_and_the_report_shows_the_crash_again(opened, model, tmp_path):
     """Model, inputs and a script that ends with the same signal."""
     engine = faulty(opened, tmp_path, at_run=crashing.ABORT, condition="batch == 2")
-    program = engine.prepare(model, **REQUEST)
+    program = engine.prepare(request_of(model))
     with pytest.raises(RunError) as error:
         program.run({"x": IMAGES})
     assert "Assertion `axis < rank` failed." in error.value.what
@@ -232,16 +237,16 @@ def test_crash_on_an_invalid_model_does_not_prove_the_engine_wrong(opened, model
     broken.graph.node[0].op_type = "NoSuchOperator"
     onnx.save(broken, tmp_path / "broken.onnx")
     with pytest.raises(CrashError, match="SIGABRT"):
-        faulty(opened, tmp_path, at_compile="os.abort()").prepare(tmp_path / "broken.onnx", **REQUEST)
+        faulty(opened, tmp_path, at_compile="os.abort()").prepare(request_of(tmp_path / "broken.onnx"))
 
 
 def test_other_programs_are_made_again_after_a_crash(opened, model, tmp_path):
     """Whoever holds one need not know."""
     engine = faulty(opened, tmp_path, at_run=crashing.ABORT, condition="batch == 2")
-    single = engine.prepare(model, **{**REQUEST, "shape": (1, *SHAPE[1:])})
+    single = engine.prepare(request_of(model, (1, *SHAPE[1:])))
     single.run({"x": IMAGES[:1]})
     with pytest.raises(RunError):
-        engine.prepare(model, **REQUEST).run({"x": IMAGES})
+        engine.prepare(request_of(model)).run({"x": IMAGES})
     np.testing.assert_array_equal(single.run({"x": IMAGES[:1]})["y"], 2 * IMAGES[:1])
 
 
@@ -249,7 +254,7 @@ def test_report_that_cannot_be_written_does_not_hide_the_crash(opened, model, tm
     """A full disk, for example."""
     (tmp_path / "failures").touch()
     with pytest.raises(RunError, match="SIGABRT") as error:
-        faulty(opened, tmp_path, at_run=crashing.ABORT).prepare(model, **REQUEST).run({"x": IMAGES})
+        faulty(opened, tmp_path, at_run=crashing.ABORT).prepare(request_of(model)).run({"x": IMAGES})
     assert "no bug report" in error.value.hint
 
 
@@ -261,13 +266,13 @@ def test_a_model_that_changed_is_tried_again(opened, model, tmp_path):
     for when in (1, 2):
         os.utime(path, ns=(when, when))
         with pytest.raises(RunError):
-            engine.prepare(path, **REQUEST).run({"x": IMAGES})
+            engine.prepare(request_of(path)).run({"x": IMAGES})
 
 
 def test_output_of_the_engine_is_shown_and_disturbs_nothing(opened, model, tmp_path, capfd):
     """MIGraphX prints to both streams."""
     engine = faulty(opened, tmp_path, at_run="os.write(1, b'to one '); os.write(2, b'to two')")
-    np.testing.assert_array_equal(engine.prepare(model, **REQUEST).run({"x": IMAGES})["y"], 2 * IMAGES)
+    np.testing.assert_array_equal(engine.prepare(request_of(model)).run({"x": IMAGES})["y"], 2 * IMAGES)
     assert "to one to two" in capfd.readouterr().err
 
 
@@ -282,7 +287,7 @@ def test_engine_that_cannot_be_opened_again_is_an_error(opened, model, tmp_path)
     """It is not missing, and must not be skipped."""
     engine = faulty(opened, tmp_path, at_run=crashing.ABORT)
     with pytest.raises(RunError):
-        engine.prepare(model, **REQUEST).run({"x": IMAGES})
+        engine.prepare(request_of(model)).run({"x": IMAGES})
     (tmp_path / "sitecustomize.py").write_text("import os; os._exit(5)")
     with pytest.raises(CrashError, match="exit code 5"):
         engine.identity(EngineOptions())
@@ -304,7 +309,7 @@ def test_error_of_the_suite_in_a_worker_keeps_its_traceback(opened, capfd):
 def test_interrupt_ends_the_worker_at_once(opened, model, tmp_path):
     """Whatever the engine is doing; the next request gets a fresh one."""
     engine = faulty(opened, tmp_path, at_run="time.sleep(99)", condition="batch == 2")
-    program, pid, begun = engine.prepare(model, **REQUEST), engine.worker.pid, time.monotonic()
+    program, pid, begun = engine.prepare(request_of(model)), engine.worker.pid, time.monotonic()
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -347,7 +352,7 @@ def test_worker_ends_with_a_killed_parent(tmp_path, state):
 
 def test_many_runs_leave_no_descriptor(opened, model):
     """On either side."""
-    program = opened().prepare(model, **REQUEST)
+    program = opened().prepare(request_of(model))
     sides = psutil.Process(), psutil.Process(program.pid)
     before = [side.num_fds() for side in sides]
     kept = [program.run({"x": IMAGES}) for _ in range(100)]

@@ -77,15 +77,13 @@ def test_crash_under_xdist_is_the_same(runner, tmp_path):
 
 
 DEVICES = """
-import os
 from pathlib import Path
 from fixtures import hardware
 node = Path({root!r}, hardware.NODES)
 for number in (1, 2):
     (node / str(number)).mkdir(parents=True, exist_ok=True)
     (node / str(number) / "properties").write_text("gfx_target_version 90402\\n")
-hardware.visible_gpus.__defaults__ = (Path({root!r}), os.environ)
-hardware.one_gpu.__defaults__ = (Path({root!r}), os.environ)
+hardware.ROOT = Path({root!r})
 """
 
 

@@ -23,15 +23,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from fixtures.engines.base import CompileRequest
 from fixtures.engines.migraphx.element_types import type_string
 from fixtures.engines.registry import open_engine
 from fixtures.precisions import ELEMENT_TYPES
-from fixtures.records import EngineOptions
 
 SIDES = ("dynamo", "torchscript", "ours")
 INSTRUCTION = re.compile(r"^(?P<name>\S+) = (?P<op>[\w:]+|@\w+)(?P<rest>.*) -> (?P<shapes>.*)$")
 SHAPE = re.compile(r"(\w+_type), \{([^}]*)\}, \{([^}]*)\}")
-BYTES = {type_string(row): np.dtype(row.numpy).itemsize for row in ELEMENT_TYPES if row.numpy != "bfloat16"}
+BYTES = {type_string(name): np.dtype(kind).itemsize for name, kind in ELEMENT_TYPES.items() if name != "BFLOAT16"}
 ALIASES = (
     "broadcast",
     "get_tuple_elem",
@@ -108,12 +108,8 @@ def measure(folder: Path, sides: list[str], precisions: list[str], sizes: list[i
         best = None  # what each column is divided by: the first side
         for side in sides:
             start = time.perf_counter()
-            program = engine.prepare(
-                folder / side / str(size) / "model.onnx",
-                shape=(batch, 3, size, size),
-                precision=precision,
-                options=EngineOptions(),
-            )
+            model = folder / side / str(size) / "model.onnx"
+            program = engine.prepare(CompileRequest(model, (batch, 3, size, size), precision))
             seconds = time.perf_counter() - start
             row = (*measure_text(str(program._program)), seconds)
             program.close()

@@ -25,7 +25,6 @@ ONNX Runtime itself keeps 30 to 60 bytes of each session that was closed; withou
 """
 
 import argparse
-import functools
 import os
 import signal
 import sys
@@ -41,6 +40,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from fixtures.engines.base import CompileRequest
 from fixtures.engines.worker_process import Isolation
 from fixtures.errors import CrashError, NotTriedAgainError, RunError, SuiteError
 from fixtures.programs.program_cache import ProgramCache
@@ -98,8 +98,8 @@ def killed(case, context):
 def damaged(case, context):
     """Compile a damaged file."""
     path = case.model.path.with_name("damaged.onnx")
-    prepare = functools.partial(context.program_pool.engine(case.engine).prepare, precision=case.precision)
-    raises(SuiteError, lambda: prepare(path, shape=(case.batch, 3, *SIZE), options=case.options))
+    request = CompileRequest(path, (case.batch, 3, *SIZE), case.precision, case.options)
+    raises(SuiteError, context.program_pool.engine(case.engine).prepare, request)
 
 
 def wrong(case, context):

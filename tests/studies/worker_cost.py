@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from fixtures.benchmark.ab import LOW_QUANTILE
 from fixtures.cache import cache_folder
+from fixtures.engines.base import CompileRequest
 from fixtures.engines.isolated import IsolatedEngine
 from fixtures.engines.registry import open_engine
 from fixtures.engines.worker_process import Isolation
@@ -56,7 +57,7 @@ def seconds_of(call):
 def compare(engines, model, shape, runs):
     """Print the time of a run in this process and in a worker, and the difference."""
     options = EngineOptions(spin=False)
-    programs = [engine.prepare(model, shape=shape, precision="fp32", options=options) for engine in engines]
+    programs = [engine.prepare(CompileRequest(model, shape, "fp32", options)) for engine in engines]
     images = synthetic_images("worker_cost", shape)
     calls = [lambda program=program: program.run({program.inputs[0].name: images}) for program in programs]
     for call in calls * 3:

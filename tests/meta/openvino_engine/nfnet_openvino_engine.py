@@ -32,31 +32,32 @@ class OpenVinoEngine:
         self.target = replace(target, not_supported=lacking)
 
     def identity(self, options):
-        """Return what decides a program besides the arguments of ``prepare``."""
+        """Return what decides a program besides the request."""
         device = self._core.get_property(self.target.device, "FULL_DEVICE_NAME")
         own = {"engine": self.name, "version": self.version, "code": source_sha256(Path(__file__))}
         return {**own, "device": device, "threads": str(options.threads)}
 
-    def prepare(self, model, *, shape, precision, options, calibration=()):
+    def prepare(self, request):
         """Read, quantise and compile a model. Raises the error of the stage."""
+        model, precision = request.model, request.precision
         if reason := self.target.unsupported(precision):
             raise CompileError(reason, where=model)
         file, seconds, source, quantization = inspect(model), {}, str(model), ()
         if rule := self.target.rule(precision):
             with timed(seconds, "quantize"):
-                derived = quantized_model(file, np.unique(np.concatenate(calibration), axis=0), rule)
+                derived = quantized_model(file, np.unique(np.concatenate(request.calibration), axis=0), rule)
             source, quantization = derived.SerializeToString(), quantized_tensors(derived)
         with timed(seconds, "parse"):
             load_model(model)  # a truncated file is a ModelError
             parsed = self._stage(ParseError, model, lambda: self._core.read_model(source))
-        parsed.reshape({file.input.name: list(shape)})
+        parsed.reshape({file.input.name: list(request.shape)})
         spelling = self.target.precisions[precision].spelling
         hint = "f32" if rule else spelling
         with timed(seconds, "compile"):
             compiled = self._stage(
                 CompileError,
                 model,
-                lambda: self._core.compile_model(parsed, self.target.device, _properties(hint, options)),
+                lambda: self._core.compile_model(parsed, self.target.device, _properties(hint, request.options)),
             )
         types = product_types(compiled)
         if types - {spelling}:
@@ -64,15 +65,15 @@ class OpenVinoEngine:
             raise RequestNotHonouredError(what, where=model)
         return OpenVinoProgram(self.name, compiled, file, Costs(**seconds), hint, quantization)
 
-    def load_program(self, saved, model, *, options):
+    def load_program(self, saved, request):
         """Load what ``save`` wrote: a program imported without its hint computes in another precision."""
         hint, _, program = saved.read_bytes().partition(b"\n")
-        properties, seconds = _properties(hint.decode(errors="replace"), options), {}
+        properties, seconds = _properties(hint.decode(errors="replace"), request.options), {}
         with timed(seconds, "load"):
             compiled = self._stage(
                 ParseError, saved, lambda: self._core.import_model(program, self.target.device, properties)
             )
-        return OpenVinoProgram(self.name, compiled, inspect(model), Costs(**seconds), hint.decode())
+        return OpenVinoProgram(self.name, compiled, inspect(request.model), Costs(**seconds), hint.decode())
 
     @staticmethod
     def _stage(error, where, action):

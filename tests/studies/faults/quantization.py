@@ -23,6 +23,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from fixtures.cache import cache_folder
+from fixtures.engines.base import CompileRequest
 from fixtures.engines.registry import target_of
 from fixtures.localize.search import Localizer
 from fixtures.onnx_quantization import PRODUCTS, quantized_tensors
@@ -233,7 +234,7 @@ class Bench:
         if self.case.precision == "fp8" and self.case.engine.startswith("migraphx"):
             onnx.save(without_float8(onnx.load(path)), self.scratch / "float.onnx")
             path = self.scratch / "float.onnx"
-        program = engine.prepare(path, shape=images.shape, precision="fp32", options=self.case.options)
+        program = engine.prepare(CompileRequest(path, images.shape, "fp32", self.case.options))
         try:
             return program.run({program.inputs[0].name: images})
         finally:
