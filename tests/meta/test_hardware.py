@@ -93,13 +93,6 @@ def test_architecture_is_that_of_device_0(tmp_path, monkeypatch, nodes, environm
     assert hardware.gpu_architecture() == name
 
 
-def test_facts_of_the_gpus_are_text(tmp_path, monkeypatch):
-    """A property that the kernel does not list is a question mark; an unknown fact is empty."""
-    write_nodes(tmp_path, {"gfx_target_version": 90402, "vendor_id": 4098, "simd_count": 1216})
-    use_machine(monkeypatch, tmp_path)
-    assert hardware.gpu_facts() == {"gpus": "gfx942 4098 ? 1216 ? ? ? ?", "driver": "", "rocm": ""}
-
-
 def test_physical_cores_are_between_one_and_the_allowed_cpus():
     """The default number of threads fits the machine."""
     assert 1 <= hardware.physical_cores() <= len(os.sched_getaffinity(0))

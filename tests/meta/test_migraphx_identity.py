@@ -11,7 +11,7 @@ from tests.meta.caching_engine import request_of
 from tests.meta.kernel_files import use_machine, write_files
 
 NODE = "sys/class/kfd/kfd/topology/nodes/1/properties"
-PROPERTIES = "gfx_target_version 90402\nvendor_id 4098\ndevice_id 29857\nsimd_count 1216\nnum_xcc 8\n"
+PROPERTIES = "gfx_target_version 90402\nvendor_id 4098\ndevice_id 29857\nsimd_count 1216\nsimd_per_cu 4\n"
 BINDING = "libmigraphx_c.so.3"
 OWN = [f"migraphx/lib/libmigraphx{name}.so.2" for name in ("", "_ref", "_gpu", "_device")]
 OTHERS = ["libMIOpen.so.1", "libamd_comgr.so.3", "libdnnl.so.3", "libother.so", "migraphx.txt"]
@@ -77,7 +77,7 @@ def test_gpu_counts_for_the_gpu_target_only(machine):
     of_processor = surroundings("ref")
     assert of_processor["processor"]
     assert of_processor["libc"]
-    of_gpu = {"gpus": "gfx942 4098 29857 1216 ? 8 ? ?", "driver": "6.8.5", "rocm": "6.4.0-1"}
+    of_gpu = {"gpus": "gfx942 0x74a1, 304 units", "driver": "6.8.5", "rocm": "6.4.0-1"}
     assert facts == of_processor | of_gpu
     (machine / NODE).write_text(PROPERTIES.replace("90402", "90500"))
     assert surroundings("gpu")["gpus"].startswith("gfx950 ")
