@@ -348,16 +348,3 @@ def test_worker_ends_with_a_killed_parent(tmp_path, state):
     parent.kill()
     parent.communicate()
     assert not still_running([worker])
-<<<<<<< HEAD
-
-
-def test_many_runs_leave_no_descriptor(opened, model):
-    """On either side."""
-    program = opened().prepare(request_of(model))
-    sides = psutil.Process(), psutil.Process(program.pid)
-    before = [side.num_fds() for side in sides]
-    kept = [program.run({"x": IMAGES}) for _ in range(100)]
-    for side, count in zip(sides, before, strict=True):
-        assert side.num_fds() < count + len(kept) // 10  # the last message may still be open
-=======
->>>>>>> 611f6e3 (A stack undoes what a run changes in its process; the report of a crash has no property of its own)
