@@ -7,16 +7,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.meta.tiny_models import tiny_model
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of protobuf
-NESTED = {  # message -> field number -> message
-    "model": {7: "graph", 8: "opset"},
-    "graph": {1: "node", 5: "tensor", 11: "value", 12: "value"},
-    "node": {5: "attribute"},
-    "value": {2: "type"},
-    "type": {1: "tensor_type"},
-    "tensor_type": {2: "shape"},
-    "shape": {1: "dim"},
-}
 FLOAT = TensorProto.FLOAT
 
 
@@ -37,42 +27,19 @@ def healthy():
     return model
 
 
-def varint(data, at):
-    """Return a number of protobuf and the place behind it."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
-        if byte < 128:
-            return value, at
-
-
-def fields(data, start, end, message):
-    """Yield (start, end of the header, end) of each field of a message, and of the messages in it."""
-    at = start
-    while at < end:
-        key, header = varint(data, at)
-        kind = key & 7
-        length = {FIXED64: 8, FIXED32: 4}.get(kind, 0)
-        if kind == BYTES:
-            length, header = varint(data, header)
-        elif kind == VARINT:
-            length = varint(data, header)[1] - header
-        yield at, header, header + length
-        inner = NESTED.get(message, {}).get(key >> 3)
-        if inner:
-            yield from fields(data, header, header + length, inner)
-        at = header + length
-
-
 def damaged():
-    """Yield (name, content) of the healthy model: truncated before each field, and with a bit of each part flipped."""
-    data = healthy().SerializeToString()
-    found = [*fields(data, 0, len(data), "model")]
-    for start, *_ in found:
-        yield f"truncated-{start:04}", data[:start]
-    places = {place for start, header, _ in found for place in (start, header - 1, header)}
-    for place in sorted(places - {len(data)}):  # number of a field, its length, its content
+    """Yield (name, content) of the healthy model: truncated at every second byte, or a bit flipped in one.
+
+    The weights stay: any number is one.
+    """
+    model = healthy()
+    data, weights = model.SerializeToString(), set()
+    for at in range(0, len(data), 2):
+        yield f"truncated-{at:04}", data[:at]
+    for tensor in model.graph.initializer:
+        start = data.index(tensor.raw_data)
+        weights.update(range(start, start + len(tensor.raw_data)))
+    for place in sorted({*range(len(data))} - weights):
         flipped = bytearray(data)
         flipped[place] ^= 1 << place % 7
         yield f"flipped-{place:04}", bytes(flipped)

@@ -60,6 +60,11 @@ class Done:
         """Both streams."""
         return self.out + self.err
 
+    def expecting(self, code):
+        """Return this run, which ended with a code."""
+        assert code in {None, self.code}, f"exit code {self.code} instead of {code}\n{self.text}"
+        return self
+
 
 @dataclass(frozen=True)
 class Runner:
@@ -78,16 +83,16 @@ class Runner:
         own |= {"HF_HUB_OFFLINE": 1, "HF_HUB_CACHE": self.cache / "hub", "PYTHONPYCACHEPREFIX": self.cache / "bytecode"}
         return inherited | {key: str(value) for key, value in own.items()} | (more or {})
 
-    def python(self, *words, env=None, cwd=ROOT, timeout=300):
-        """Run a new Python with ``words``."""
+    def python(self, *words, env=None, cwd=ROOT, timeout=300, code=0):
+        """Run a new Python with ``words``. It must end with ``code``, unless that is None."""
         options = {"cwd": cwd, "env": self.environment(env), "timeout": timeout}
         command = [sys.executable, *map(str, words)]
         done = subprocess.run(command, **options, capture_output=True, text=True, check=False)
-        return Done(done.returncode, done.stdout, done.stderr)
+        return Done(done.returncode, done.stdout, done.stderr).expecting(code)
 
-    def forked(self, name, *words, env=None, cwd=ROOT, timeout=300):
-        """Run a module or a script; large packages are imported already."""
-        return Done(*forking.run(name, words, env=self.environment(env), cwd=cwd, timeout=timeout))
+    def forked(self, name, *words, env=None, cwd=ROOT, timeout=300, code=0):
+        """Run a module or a script likewise; large packages are imported already."""
+        return Done(*forking.run(name, words, env=self.environment(env), cwd=cwd, timeout=timeout)).expecting(code)
 
     def text_file(self, text):
         """Return a Python file with a text."""
@@ -130,8 +135,7 @@ class Runner:
             cell.source = cell.source.replace(f"{name} = None", f"{name} = {value!r}")
         nbformat.write(notebook, place / "in.ipynb")
         own = {"IPYTHONDIR": str(place / "ipython"), "MPLCONFIGDIR": str(place / "mpl"), **(env or {})}
-        done = self.python("-c", EXECUTE, place / "in.ipynb", place / "out.ipynb", ROOT, env=own, timeout=timeout)
-        assert done.code == 0, done.text
+        self.python("-c", EXECUTE, place / "in.ipynb", place / "out.ipynb", ROOT, env=own, timeout=timeout)
         return nbformat.read(place / "out.ipynb", as_version=4)
 
 

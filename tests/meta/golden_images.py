@@ -77,13 +77,13 @@ def checksum(tensor: NDArray[np.float32]) -> str:
     return hashlib.sha256(head + np.ascontiguousarray(tensor).tobytes()).hexdigest()[:32]
 
 
-def pillow_change(version: str = PIL.__version__) -> int:
-    """Return the last change of Pillow's resizing before a version."""
-    major = int(version.partition(".")[0])
+def pillow_change() -> int:
+    """Return the last change of Pillow's resizing before the installed version."""
+    major = int(PIL.__version__.partition(".")[0])
     return max(change for change in PILLOW_CHANGES if change <= max(major, PILLOW_CHANGES[0]))
 
 
-def load(change: int | None = None) -> dict[str, str]:
-    """Return checksums by key: those of the newest Pillow, updated by what differs in an older one."""
+def load() -> dict[str, str]:
+    """Return checksums by key: those of the newest Pillow, updated by what differs in the installed one."""
     file: dict[str, dict[str, str]] = json.loads(FILE.read_text(encoding="utf-8"))
-    return file[str(PILLOW_CHANGES[-1])] | file.get(str(change or pillow_change()), {})
+    return file[str(PILLOW_CHANGES[-1])] | file.get(str(pillow_change()), {})

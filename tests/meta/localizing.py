@@ -1,8 +1,8 @@
 """Localise in ONNX files that play the engine: ONNX Runtime runs them."""
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import onnx.parser
+from onnx import numpy_helper
 
 from fixtures.localize.search import Localizer
 from fixtures.reference.arithmetic import arithmetic
@@ -15,14 +15,17 @@ def localizer(path, images, scratch, *, engine=by_onnxruntime, correct=None, pre
     return Localizer(engine, path, GraphEvaluator(correct or path), images, arithmetic(precision), scratch, **options)
 
 
-def saved(path, nodes, shapes, weights, integers=None, opsets=(("", 17),)):
-    """Save a model with input ``x`` and output ``y`` of these shapes; its weights are ones."""
-    ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in zip("xy", shapes, strict=True)
-    ]
-    initializers = [numpy_helper.from_array(np.ones(dims, np.float32), name) for name, dims in weights.items()]
-    initializers += [numpy_helper.from_array(np.array(value, np.int64), key) for key, value in (integers or {}).items()]
-    graph = helper.make_graph(nodes, "small", ends[:1], ends[1:], initializers)
-    imports = [helper.make_opsetid(*opset) for opset in opsets]
-    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=8), path)
+def saved(path, nodes, *, weights, integers=None, x="n, 3", y=None, more=""):
+    """Save a model of ``nodes`` with input ``x`` and output ``y`` of these shapes, all as text; its weights are ones.
+
+    ``more`` declares further outputs.
+    """
+    ends = f"(float[{x}] x) => (float[{y or x}] y{more})"
+    model = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]> small {ends} {{ {nodes} }}'
+    )
+    constants = {name: np.ones(dims, np.float32) for name, dims in weights.items()}
+    constants |= {name: np.array(value, np.int64) for name, value in (integers or {}).items()}
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    onnx.save(model, path)
     return path

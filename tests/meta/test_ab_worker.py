@@ -5,7 +5,6 @@ import signal
 import sys
 import time
 
-import onnx.parser
 import psutil
 import pytest
 
@@ -18,27 +17,25 @@ from fixtures.records import Case, ModelSpec
 from fixtures.run.context import RunContext
 from tests.meta import crashing
 from tests.meta.leftovers import still_running
+from tests.meta.tiny_models import doubling
 
 BUSY = "import threading; threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=True).start()"
 
 
 @pytest.fixture
-def doubling(tmp_path):
+def double(tmp_path):
     """A case whose model doubles its input."""
-    head = '<ir_version: 8, opset_import: ["" : 13]>'
-    model = onnx.parser.parse_model(head + "double (float[N,3,8,8] x) => (float[N,3,8,8] y) { y = Add(x, x) }")
-    onnx.save(model, tmp_path / "double.onnx")
-    return Case("onnxruntime:cpu", ModelSpec(path=tmp_path / "double.onnx"), "fp32", 1)
+    return Case("onnxruntime:cpu", ModelSpec(path=doubling(tmp_path / "double.onnx")), "fp32", 1)
 
 
 @pytest.fixture
-def side(doubling, tmp_path):
+def side(double, tmp_path):
     """A function that starts a side in an environment, with an interpreter."""
     with RunContext.create(tmp_path, isolation=None) as context:
 
         def starter(environment=None, python=sys.executable, isolation=None):
             installation = Installation(str(python), environment or {})
-            return timed_side(doubling, context, installation, None, isolation or Isolation())
+            return timed_side(double, context, installation, None, isolation or Isolation())
 
         yield starter
 
@@ -78,7 +75,6 @@ def test_paused_side_uses_no_cpu_and_answers_again(side, tmp_path):
 
 
 def test_both_sides_are_paused_after_interleaving_and_end_with_it(side):
-    """Also the one that was measured last."""
     with side() as (_, head), side() as (_, base):
         workers = [psutil.Process(program.pid) for program in (head, base)]
         interleave((head, base), seconds=0.05, seed=0)
@@ -113,7 +109,6 @@ def test_side_that_ended_while_paused_is_an_error(side):
 
 
 def test_python_without_the_packages_gets_a_hint(tmp_path):
-    """It is not the suite that is at fault."""
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['numpy'] = None")
     with pytest.raises(EngineUnavailable, match="numpy") as error:
         IsolatedEngine(
@@ -123,7 +118,6 @@ def test_python_without_the_packages_gets_a_hint(tmp_path):
 
 
 def test_side_has_its_own_environment(side, tmp_path, monkeypatch):
-    """A variable that is None is removed."""
     monkeypatch.setenv("NFNET_MIGRAPHX", "/here")
     text = "open({!r}, 'w').write(str([os.environ.get(name) for name in ('NFNET_MIGRAPHX', 'X')]))"
     env = crashing.environment(tmp_path, at_compile=text.format(str(tmp_path / "seen")))

@@ -128,7 +128,6 @@ def test_interrupted_run_resumes_from_its_journal(tmp_path):
     ],
 )
 def test_logits_of_another_shape_are_refused(run, error):
-    """Other classes, other images, more axes."""
     with pytest.raises(error):
         predict(Digits(3), run, 2, None, ignore_progress)
 
@@ -146,7 +145,6 @@ def test_incomplete_journal_line_is_skipped(tmp_path, line):
 
 
 def test_journal_that_cannot_be_read_or_written_is_an_error(tmp_path):
-    """The message names the file."""
     for use in (read_journal, lambda path: append_journal(path, {"a": (1,)})):
         with pytest.raises(CacheError) as caught:
             use(tmp_path)

@@ -1,15 +1,9 @@
 """Accuracy in complete runs, with faults planted in the engine and small folders of photographs."""
 
-import contextlib
-import fcntl
 import json
-import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -30,6 +24,7 @@ from fixtures.records import Case, EngineOptions, ModelSpec
 from fixtures.settings import Settings
 from fixtures.verdict.message import REPRODUCE
 from tests.meta.faulty_comparison import fault
+from tests.meta.terminal import a_terminal
 from tests.meta.tiny_models import tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +70,6 @@ def flips(text):
 def test_bundled_network_passes_with_its_accuracy_in_the_summary(runner):
     """With interval, published accuracy, agreement and McNemar's test; at int8, the agreement with fp32 as well."""
     done = runner.pytest(*DIGITS, "--precision", "int8")
-    assert done.code == 0, done.text
     (summary,) = re.findall(rf"^  pass +{re.escape(CASE)} +(.*)$", done.out, re.MULTILINE)
     for number in ("99.72 % [98.41, 99.95]", "352 images", "published 99.72 %", "lost 0.00 points", "p = 1"):
         assert number in summary
@@ -84,8 +78,7 @@ def test_bundled_network_passes_with_its_accuracy_in_the_summary(runner):
 
 def test_wrong_predictions_fail_with_the_largest_flips(runner):
     """Image, classes, needed and allowed error, McNemar's test, and the command that reproduces it."""
-    done = runner.pytest(*DIGITS, plugin=fault(NINES_ARE_FOURS))
-    assert done.code == 1
+    done = runner.pytest(*DIGITS, plugin=fault(NINES_ARE_FOURS), code=1)
     assert flips(done.out) == ("47", "352")
     needed, allowed = re.search(r"image \d+: '4' instead of '9' .* (\S+) u, allowed (\S+) u", done.out).groups()
     assert float(needed) > 1000 * float(allowed)
@@ -97,8 +90,7 @@ def test_wrong_predictions_fail_with_the_largest_flips(runner):
 def test_wrong_predictions_at_int8_are_compared_with_the_quantised_model(runner):
     """The published accuracy is not that of a quantised network; here every accuracy would be below it."""
     below = "from fixtures.accuracy.predictions import Proportion\nProportion.is_below = lambda self, published: True\n"
-    done = runner.pytest(*CPU, *INT8, plugin=fault(NINES_ARE_FOURS) + below)
-    assert done.code == 1
+    done = runner.pytest(*CPU, *INT8, plugin=fault(NINES_ARE_FOURS) + below, code=1)
     assert int(flips(done.out)[0]) > 40
     assert re.search(r"\d+ images are correct in ONNX Runtime only, 0 in onnxruntime:cpu only", done.out)
     assert "the published top-1 accuracy is" not in done.out
@@ -106,8 +98,7 @@ def test_wrong_predictions_at_int8_are_compared_with_the_quantised_model(runner)
 
 def test_images_with_nan_logits_are_classified_wrongly(runner):
     """No error explains NaN."""
-    done = runner.pytest(*DIGITS, plugin=fault(NINES_ARE_NAN))
-    assert done.code == 1
+    done = runner.pytest(*DIGITS, plugin=fault(NINES_ARE_NAN), code=1)
     assert re.search(r"NaN.* instead of '9' needs an error of inf u", done.out)
 
 
@@ -115,7 +106,6 @@ def test_interrupted_measurement_resumes(runner, folder, tmp_path):
     """A second run computes only what is missing; unusable images are reported; a subset is smaller."""
     words = (*PHOTOGRAPHS, f"--imagenet={folder}", f"--cache-dir={tmp_path / 'cache'}")
     first = runner.pytest(*words)
-    assert first.code == 0, first.text
     assert re.search(r"top-1 .* of 5 images; .* ONNX Runtime at fp32: 5; .*; 1 unusable images", first.out)
     assert f"\n  {folder / synset_ids()[1] / '5.JPEG'} " in first.out
     assert [len(rows(path)) for path in journals(tmp_path / "cache")] == [5, 5]
@@ -123,8 +113,7 @@ def test_interrupted_measurement_resumes(runner, folder, tmp_path):
     lines = rows(engine)
     lines[0]["classes"] = [999]  # shows that the journal is read
     engine.write_text("".join(json.dumps(line) + "\n" for line in lines[:3]))
-    second = runner.pytest(*words)
-    assert second.code == 1
+    second = runner.pytest(*words, code=1)
     assert flips(second.out) == ("1", "5")
     assert len(rows(engine)) == 5
     third = runner.pytest(*words, "--imagenet-images", "2", f"--cache-dir={tmp_path / 'other'}")
@@ -150,11 +139,9 @@ def test_model_file_is_judged_on_imagenet(runner, folder, tmp_path, model_batch,
     """Also with a fixed batch, or with axes of length one after the classes; a faulty engine fails."""
     save_linear(tmp_path / "linear.onnx", model_batch, trailing_axes=trailing_axes)
     model = (f"--model={tmp_path / 'linear.onnx'}", "--precision", "fp32", "--batch", "2")
-    good = runner.pytest(*CPU, *model, f"--imagenet={folder}", f"--cache-dir={tmp_path / 'good'}")
-    assert good.code == 0, good.text
+    runner.pytest(*CPU, *model, f"--imagenet={folder}", f"--cache-dir={tmp_path / 'good'}")
     words = (*CPU, *model, f"--imagenet={folder}", f"--cache-dir={tmp_path / 'bad'}")
-    bad = runner.pytest(*words, plugin=fault(REVERSED))
-    assert bad.code == 1
+    bad = runner.pytest(*words, plugin=fault(REVERSED), code=1)
     assert flips(bad.out) == ("5", "5"), bad.text
     named = re.findall(r"  image (\S+): '.*' instead of '.*' needs an error of", bad.out)
     assert len(set(named)) == 4  # in CI pytest repeats the message in its summary
@@ -164,8 +151,7 @@ def test_model_with_other_classes_is_refused(runner, folder, tmp_path):
     """One class more, as in TensorFlow's exports: both sides would be equally wrong, and agree."""
     save_linear(tmp_path / "linear.onnx", "batch", classes=1001)
     model = (f"--model={tmp_path / 'linear.onnx'}", "--precision", "fp32", "--batch", "2")
-    done = runner.pytest(*CPU, *model, f"--imagenet={folder}", f"--cache-dir={tmp_path}")
-    assert done.code == 1
+    done = runner.pytest(*CPU, *model, f"--imagenet={folder}", f"--cache-dir={tmp_path}", code=1)
     assert re.search(rf"{folder}: .* 1001 classes.* 1000 ->", done.out)
     assert "Traceback" not in done.text
 
@@ -205,11 +191,9 @@ def test_unusable_calibration_images_fail_only_precisions_that_need_them(runner,
         (folder / name).write_bytes(b"")
     skipped = [name for name in evaluation_split(names) if (folder / name).stat().st_size < 100]
     done = runner.pytest(*PHOTOGRAPHS, f"--imagenet={folder}")
-    assert done.code == 0, done.text
     assert done.out.count(f"\n  {folder}/") == 10
     assert f"\n  {len(skipped) - 10} more\n" in done.out
-    done = runner.pytest(*PHOTOGRAPHS, "--precision", "int8", f"--imagenet={folder}")
-    assert done.code == 1
+    done = runner.pytest(*PHOTOGRAPHS, "--precision", "int8", f"--imagenet={folder}", code=1)
     assert "none of 3 images could be used" in done.out
 
 
@@ -217,25 +201,14 @@ def test_skipped_images_are_counted_for_each_size(runner, folder):
     """A long thin image is unusable only if it would be enlarged to too many pixels."""
     Image.new("RGB", (70_000, 1)).save(folder / synset_ids()[0] / "sliver.png")
     done = runner.pytest(*PHOTOGRAPHS, "--image-size", "32", f"--imagenet={folder}")
-    assert done.code == 0, done.text
     counts = re.findall(r"of (\d) images; .* (\d) unusable images", done.out)
     assert counts == [("5", "2"), ("6", "1")]
 
 
 def test_progress_bar_is_shown_only_on_a_terminal(runner, tmp_path):
-    """On standard error; the output in a file has none."""
-    leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *DIGITS, f"--cache-dir={runner.cache}"]
-    with (tmp_path / "out").open("wb") as out:
-        done = subprocess.run(command, cwd=ROOT, stdout=out, stderr=follower, check=False)  # the pty buffers 64 KB
-    os.close(follower)
-    shown = b""
-    with contextlib.suppress(OSError):  # raised at the end of the output
-        while part := os.read(leader, 4096):
-            shown += part
-    os.close(leader)
-    assert done.returncode == 0
+    with (tmp_path / "out").open("wb") as out, a_terminal() as (shown, terminal):
+        subprocess.run(command, cwd=ROOT, stdout=out, stderr=terminal, check=True)
     assert b"/352" in shown
     assert b"image/s" in shown
     assert b"image/s" not in (tmp_path / "out").read_bytes()

@@ -48,7 +48,6 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("command", documented("sh").splitlines())
 def test_documented_commands_find_the_engine(runner, folder, command):
-    """The engine runs in a worker; nothing of the suite is changed."""
     env, words = dict(re.findall(r"^(\w+)=(\S+) ", command)), command.split()
     env["PYTHONPATH"] = str(folder)
     if "pytest" in words:
@@ -58,9 +57,9 @@ def test_documented_commands_find_the_engine(runner, folder, command):
         assert f"env {ENGINE_FILES}={folder / 'example.py'} pytest" in (folder / "results.json").read_text()
     else:
         more = () if "doctor" in words else (*CASE, "--inputs", "1")
-        done = runner.compare(*words[words.index("ort_comparison.py") + 1 :], *more, env=env, cwd=folder, isolated=True)
+        options = {"env": env, "cwd": folder, "isolated": True, "code": None if "doctor" in words else 0}
+        done = runner.compare(*words[words.index("ort_comparison.py") + 1 :], *more, **options)
         assert re.search(r"(?m)^AGREE: example:cpu|^ok +example:cpu", done.out)
-    assert done.code == 0 or "doctor" in words, done.text
 
 
 def test_engine_of_a_conftest_runs_under_xdist(runner, folder):
@@ -69,8 +68,7 @@ def test_engine_of_a_conftest_runs_under_xdist(runner, folder):
     (folder / "test_nothing.py").touch()
     place = (AGREEMENT, folder, f"--rootdir={ROOT}", f"--config-file={ROOT / 'pytest.ini'}", "-n", "1")
     words = ("--engine", "example:cpu", "--require-engine", "example:cpu", *CASE)
-    done = runner.pytest(*place, *words, env={"PYTHONPATH": str(folder)}, isolated=True)
-    assert done.code == 0, done.text
+    runner.pytest(*place, *words, env={"PYTHONPATH": str(folder)}, isolated=True)
 
 
 def test_entry_point_is_found(runner, folder):
@@ -80,8 +78,7 @@ def test_entry_point_is_found(runner, folder):
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: example\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[nfnet_engines]\nany = example\n")
     words = ("--engine", "example:cpu", *CASE, "--inputs", "1")
-    done = runner.compare(*words, env={"PYTHONPATH": str(folder)}, isolated=True)
-    assert done.code == 0, done.text
+    runner.compare(*words, env={"PYTHONPATH": str(folder)}, isolated=True)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +100,6 @@ def test_entry_point_is_found(runner, folder):
     ],
 )
 def test_broken_plug_in_is_named_with_the_reason(tmp_path, monkeypatch, text, reason):
-    """With what to do about it."""
     file = tmp_path / "broken.py"
     file.write_text(text)
     monkeypatch.setenv(ENGINE_FILES, str(file))
@@ -115,14 +111,11 @@ def test_broken_plug_in_is_named_with_the_reason(tmp_path, monkeypatch, text, re
 
 
 def test_broken_plug_in_stops_pytest_before_collection(runner, tmp_path):
-    """With one line, although another engine is chosen."""
-    done = runner.small(AGREEMENT, env={ENGINE_FILES: str(tmp_path / "nosuch.py")})
-    assert done.code == pytest.ExitCode.USAGE_ERROR
+    done = runner.small(AGREEMENT, env={ENGINE_FILES: str(tmp_path / "nosuch.py")}, code=pytest.ExitCode.USAGE_ERROR)
     assert [REPAIR in line for line in done.err.splitlines() if line] == [True], done.text
 
 
 def test_doctor_reports_a_broken_plug_in(tmp_path, monkeypatch):
-    """As a problem of this machine."""
     monkeypatch.setenv(ENGINE_FILES, str(tmp_path / "nosuch.py"))
     (check,) = health._plugins(None)
     assert (check.state, check.hint) == (health.PROBLEM, REPAIR)
@@ -139,8 +132,7 @@ def test_script_of_a_bug_report_runs_the_engine(runner, folder, monkeypatch, sha
     ones = np.ones(shape, np.float32)
     np.savez(folder / "data.npz", **{"input/x": ones, "expected": 2 * ones, "actual": ones})
     env = {"PYTHONPATH": str(folder), ENGINE_FILES: str(folder / "example.py")}
-    done = runner.forked(folder / "repro.py", env=env, cwd=folder)
-    assert done.code == code, done.text
+    done = runner.forked(folder / "repro.py", env=env, cwd=folder, code=code)
     assert re.search(
         "(?m)^example at fp32 +relative error 5.000e-01$" if code == 1 else "(?m)^example was not run: ", done.out
     )
@@ -156,8 +148,9 @@ def test_any_exception_of_an_engine_ends_its_case(runner, folder, place, stateme
     signature, _, body = tail.partition("\n")
     (folder / "example_engine.py").write_text(f"{head}{place}{signature}\n        {statement}\n{body}")
     env = {"PYTHONPATH": str(folder), ENGINE_FILES: str(folder / "example.py")}
-    done = runner.pytest(AGREEMENT, "--engine", "example:cpu", *CASE, "-k", "onnxruntime", env=env, isolated=True)
-    assert done.code == 1, done.text
+    done = runner.pytest(
+        AGREEMENT, "--engine", "example:cpu", *CASE, "-k", "onnxruntime", env=env, isolated=True, code=1
+    )
     assert re.search(rf"{NAME}: {outcome}: .*example_engine.py:\d+: (Type|Memory)Error:.* -> {TRACEBACK}", done.out)
     assert "Traceback" in done.out
 
@@ -167,8 +160,7 @@ def test_engine_that_cannot_be_opened_is_missing(runner, tmp_path, fault):
     """It was named, so the run fails at that engine, with the reason; here STATUS or the opener is None."""
     file = tmp_path / "failing.py"
     file.write_text(GOOD + fault)
-    done = runner.compare("--engine", "example:cpu", *CASE, env={ENGINE_FILES: str(file)})
-    assert done.code == 2, done.text
+    done = runner.compare("--engine", "example:cpu", *CASE, env={ENGINE_FILES: str(file)}, code=2)
     (line,) = [line for line in done.text.splitlines() if REPAIR in line]
     assert "example:cpu" in line
     assert "TypeError" in line

@@ -63,7 +63,6 @@ def test_imports_point_down(layer):
 
 
 def test_every_module_belongs_to_a_layer():
-    """The documented list is the tree."""
     found = {path.name for path in FIXTURES.glob("*.py")} - {"__init__.py"}
     found |= {f"{path.name}/" for path in FIXTURES.iterdir() if path.is_dir() and any(path.glob("*.py"))}
     assert found == set(LAYERS)
@@ -104,7 +103,6 @@ def test_heavy_packages_are_imported_late():
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_and_functions_are_small(path):
-    """A file is one topic; a function fits on a screen."""
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= LONGEST_FILE.get(path.relative_to(ROOT).parts[0], 300)
     for node in ast.walk(ast.parse(text)):
@@ -129,7 +127,6 @@ def test_readme_lists_every_module_of_its_folder():
 
 
 def test_readme_lists_no_file_that_is_gone():
-    """In the first column of its tables."""
     for readme in [*FIXTURES.rglob("README.md"), *(ROOT / "tests").rglob("README.md")]:
         rows = re.findall(r"^\| (.*?) \|", readme.read_text(encoding="utf-8"), re.MULTILINE)
         names = [name for row in rows for name in re.findall(r"`([\w./*-]+\.(?:py|j2|json|npz))`", row)]

@@ -58,7 +58,6 @@ ILLEGAL = [
     ("parser", "text", "legal"), [(parser, text, legal) for parser, texts, legal in ILLEGAL for text in texts]
 )
 def test_an_illegal_value_is_an_error_that_names_legal_ones(parser, text, legal, capsys):
-    """One line of argparse, and so of pytest."""
     command = argparse.ArgumentParser(prog="command")
     command.add_argument("--value", type=parser)
     with pytest.raises(SystemExit):
@@ -97,5 +96,4 @@ def test_contradicting_options_are_a_usage_error(options):
 
 @pytest.mark.parametrize("options", [{}, {"model": "m"}, {"seed": 1, "opset": 20}, {"weights": "seeded", "seed": 1}])
 def test_compatible_options_are_accepted(options):
-    """None of them excludes another."""
     Settings(**{**PLAIN, **options}).check()

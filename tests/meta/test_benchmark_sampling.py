@@ -29,7 +29,6 @@ class Clock:
 
 
 def test_samples_take_the_given_time():
-    """Two seconds of a call of ten milliseconds."""
     clock = Clock(itertools.repeat(10 * MILLISECOND))
     taken = sample(clock.work, 2.0, clock)
     assert taken.warmup_calls == 200 * WARMUP_SHARE
@@ -38,7 +37,6 @@ def test_samples_take_the_given_time():
 
 
 def test_slow_call_is_sampled_a_few_times():
-    """After one call to warm up."""
     clock = Clock(itertools.repeat(5 * SECOND))
     taken = sample(clock.work, 2.0, clock)
     assert len(taken.ns) == MIN_SAMPLES
@@ -46,7 +44,6 @@ def test_slow_call_is_sampled_a_few_times():
 
 
 def test_time_calls_ends_after_the_time_and_the_least_number():
-    """No call begins after the end."""
     clock = Clock(itertools.repeat(30), tick=0)
     assert time_calls(clock.work, 100, clock=clock) == [30, 30, 30, 30]
     assert time_calls(clock.work, 0, clock=clock) == [30]
@@ -54,7 +51,6 @@ def test_time_calls_ends_after_the_time_and_the_least_number():
 
 
 def test_garbage_is_not_collected_while_sampling():
-    """It is collected again afterwards."""
     seen = []
     sample(lambda: seen.append(gc.isenabled()), 0.01)
     assert seen
@@ -63,7 +59,6 @@ def test_garbage_is_not_collected_while_sampling():
 
 
 def test_error_of_the_call_is_raised_and_the_collector_enabled_again():
-    """Nothing is left changed."""
     with pytest.raises(ZeroDivisionError):
         sample(lambda: 1 / 0, 0.1)
     assert gc.isenabled()

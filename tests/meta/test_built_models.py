@@ -33,7 +33,6 @@ def leftovers(folder):
 
 
 def test_model_is_built_once(tmp_path):
-    """The second call returns the same untouched file."""
     path = built_model(SPEC, FP32, tmp_path)
     before = path.stat()
     onnx.checker.check_model(onnx.load(path))
@@ -62,21 +61,8 @@ def test_each_input_of_the_builder_gives_another_file(tmp_path, monkeypatch):
     assert models(tmp_path) == sorted(paths)
 
 
-def test_default_opset_given_explicitly_is_the_same_model(tmp_path):
-    """The key has the opset, not the option."""
-    opset = replace(SPEC, opset=store.DEFAULT_OPSET)
-    assert built_model(opset, FP32, tmp_path).parent == built_model(SPEC, FP32, tmp_path).parent
-
-
-def test_file_is_a_function_of_its_specification(tmp_path):
-    """The same bytes in two caches."""
-    one, two = (built_model(SPEC, FP32, tmp_path / name) for name in ("one", "two"))
-    assert one.read_bytes() == two.read_bytes()
-
-
 @pytest.mark.parametrize("spec", [replace(SPEC, variant=None), replace(SPEC, size=None)])
 def test_specification_without_variant_or_size_is_a_usage_error(tmp_path, spec):
-    """Only variants are built."""
     with pytest.raises(UsageError, match="a built model needs a variant and an image size"):
         built_model(spec, FP32, tmp_path)
 
@@ -97,7 +83,6 @@ class FailingWeights(SeededWeights):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), ModelError("overflow")], ids=repr)
 def test_failed_computation_leaves_nothing_and_the_next_one_succeeds(tmp_path, monkeypatch, error):
-    """No truncated model, no temporary file, no lock that is held."""
     monkeypatch.setattr(FailingWeights, "error", error, raising=False)
     with monkeypatch.context() as patch:
         patch.setattr(store, "SeededWeights", FailingWeights)
@@ -140,7 +125,6 @@ def test_failed_write_leaves_nothing_and_the_next_one_succeeds(
 
 @pytest.mark.parametrize("external_above", [0, 2**26], ids=["external", "inline"])
 def test_model_without_its_weights_is_built_again(tmp_path, monkeypatch, external_above):
-    """They were removed, or truncated."""
     monkeypatch.setattr(writer, "EXTERNAL_ABOVE", external_above)
     path = built_model(SPEC, FP32, tmp_path)
     weights = path if external_above else data_path(path)

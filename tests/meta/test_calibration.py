@@ -46,7 +46,6 @@ def test_trained_network_is_calibrated_with_digits_that_accuracy_leaves_out(fold
 
 
 def test_imagenet_gives_at_most_a_tenth_of_its_images(folder):
-    """Accuracy is measured on the others."""
     source = Calibration(imagenet=folder)
     assert source.describe(FILE) == f"3 photographs of {folder}"
     assert source.images(FILE, SHAPE, None).shape == (3, 3, 48, 40)
@@ -73,7 +72,6 @@ def test_synthetic_images_are_the_default(folder, spec):
 
 
 def test_calibration_folder_that_cannot_be_used_is_an_error(folder, tmp_path):
-    """Missing, or without a usable image."""
     with pytest.raises(ImageError) as caught:
         Calibration(tmp_path / "missing").images(FILE, SHAPE, None)
     assert caught.value.where == str(tmp_path / "missing")
@@ -84,15 +82,12 @@ def test_calibration_folder_that_cannot_be_used_is_an_error(folder, tmp_path):
 
 
 def test_header_describes_the_calibration_images(runner, folder):
-    """One line a model."""
     done = runner.small("--collect-only", "-q", "-v", "--precision", "int8", f"--calibration={folder}")
     assert f"calibration of test_nfnet@64: {CALIBRATION_IMAGES} photographs of {folder}" in done.out, done.text
 
 
 def test_command_line_calibrates_with_a_folder(runner, folder):
-    """And says so."""
     words = ("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64", "--inputs", "1")
     done = runner.compare(*words, "--weights", "seeded", "--precision", "int8", "--calibration", folder)
-    assert done.code == 0, done.text
     assert f"{CALIBRATION_IMAGES} photographs of {folder}\n" in done.out
     assert "calibration_images=8" in done.out

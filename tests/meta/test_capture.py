@@ -8,7 +8,6 @@ from fixtures.engines.capture import captured
 
 
 def test_text_is_captured_and_the_descriptor_restored_after_an_exception():
-    """The text is complete after the block."""
     before = os.fstat(2)
     with contextlib.suppress(ZeroDivisionError), captured(2) as text:
         os.write(2, b"text of C++")

@@ -110,7 +110,6 @@ def test_pull_request_of_a_fork_never_reaches_a_self_hosted_runner():
     ],
 )
 def test_wrong_use_of_a_script_ends_with_code_2(words, says):
-    """And with a reason."""
     done = run(*words)
     assert done.returncode == 2
     assert says in done.stderr
@@ -155,7 +154,6 @@ def with_rocm(copy, *words):
 
 @needs_mounts
 def test_container_has_the_devices_and_no_more_rights_than_the_caller(copy):
-    """The command comes last; nothing is privileged."""
     done, (build, ran) = with_rocm(copy, ".ci/judge", "migraphx:gpu", "results")
     assert done.returncode == 0, done.stderr
     assert {"ROCM=1.2.3", "BASE_ROCM=1.2.3", "judge"} <= set(build)
@@ -176,7 +174,6 @@ def test_base_branch_with_another_rocm_adds_it_to_the_image(copy):
 
 @needs_mounts
 def test_base_branch_with_the_same_rocm_has_nothing_to_compare(copy):
-    """No container is started."""
     done, calls = with_rocm(copy, "--base", BASE, "false")
     assert done.returncode == 0, done.stderr
     assert not calls

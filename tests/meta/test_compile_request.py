@@ -8,10 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from fixtures import engines
-from fixtures.cache import source_sha256
 from fixtures.errors import CacheError, ModelError
-from fixtures.programs.program_cache import SOURCES, program_facts
+from fixtures.programs.program_cache import program_facts
 from fixtures.records import EngineOptions
 from tests.meta.caching_engine import CachingEngine, flip_bit, request_of, source_of
 
@@ -26,7 +24,6 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_each_field_of_a_request_is_one_fact(models, name):
-    """Nothing else changes with it."""
     facts, others = (program_facts(ENGINE, request_of(models, **changes)) for changes in ({}, CHANGES[name]))
     assert [key for key in facts if facts[key] != others[key]] == [name]
 
@@ -48,16 +45,6 @@ def test_model_counts_by_the_content_of_its_files(models, tmp_path):
         program_facts(ENGINE, beside)
 
 
-def test_code_of_engines_counts_in_every_folder(tmp_path):
-    """A program that an older version of a check accepted is checked again."""
-    copy = Path(shutil.copytree(Path(engines.__file__).parent, tmp_path / "engines"))
-    assert source_sha256(copy, *SOURCES[1:]) == source_sha256(*SOURCES)
-    (copy / "migraphx" / "precision_check.py").write_text("changed")
-    source_sha256.cache_clear()
-    assert source_sha256(copy, *SOURCES[1:]) != source_sha256(*SOURCES)
-
-
 def test_missing_model_is_a_model_error(models, tmp_path):
-    """As without a cache."""
     with pytest.raises(ModelError, match=r"gone\.onnx: no such model file"):
         source_of(ENGINE, replace(request_of(models), model=tmp_path / "gone.onnx"), tmp_path)

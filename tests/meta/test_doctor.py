@@ -1,17 +1,13 @@
 """The doctor's checks, on made-up machines, and its command."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from importlib import metadata
 
 import pytest
 
 from fixtures import hardware, health
 from fixtures.health import NOTE, OK, PROBLEM, check_machine
-from tests.meta.conftest import ROOT
 from tests.meta.kernel_files import use_machine, write_files
 
 GPU = "gfx_target_version 90402\nunique_id 7\n"
@@ -58,7 +54,6 @@ def test_machine_is_checked(machine, name, files, state, text):
 
 
 def test_closed_device_and_hidden_gpus_are_problems(machine, monkeypatch):
-    """The user may not open the device; a variable hides all GPUs."""
     monkeypatch.setattr(health.os, "access", lambda *_: False)
     assert machine("permission", {**LISTED, "dev/kfd": ""})[0] == PROBLEM
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "-1")
@@ -73,7 +68,6 @@ def test_missing_migraphx_is_a_problem_with_a_gpu_only(machine, monkeypatch):
 
 
 def test_small_disk_memory_and_closed_cache_are_told(machine, monkeypatch, tmp_path):
-    """With what to do."""
     monkeypatch.setattr(health, "FREE_BYTES", 10**18)
     monkeypatch.setattr(health, "LEAST_MEMORY", 10**18)
     assert machine("cache", {})[0] == NOTE
@@ -149,42 +143,22 @@ def test_placeholder_of_migraphx_is_told(packages, monkeypatch):
 
 
 def test_doctor_prints_a_line_a_check_or_json(runner):
-    """The exit code says whether there is a problem."""
-    done = runner.compare("doctor", isolated=True)
+    done = runner.compare("doctor", isolated=True, code=None)
     lines = done.out.splitlines()
     states = [line.split()[0] for line in lines]
     assert set(states) <= {OK, NOTE, PROBLEM}
     assert done.code == (2 if PROBLEM in states else 0), done.text
-    told = json.loads(runner.compare("doctor", "--json", isolated=True).out)
+    told = json.loads(runner.compare("doctor", "--json", isolated=True, code=None).out)
     assert [check["name"] for check in told["checks"]] == [line.split()[1] for line in lines]
     assert {"python", "cpu", "gpus", "rocm", "onnxruntime", "variables"} <= set(told["facts"])
-    broken = runner.compare("doctor", "--migraphx=/nonexistent", isolated=True)
-    assert broken.code == 2
+    broken = runner.compare("doctor", "--migraphx=/nonexistent", isolated=True, code=2)
     assert re.search(r"^PROBLEM migraphx +there is no MIGraphX in the given location", broken.out, re.MULTILINE)
 
 
 def test_header_and_junit_have_the_facts_and_the_problems(runner, tmp_path):
-    """Of this machine, with the variables that change what runs."""
     env, words = {"MIOPEN_FIND_MODE": "2"}, ("tests/conformance/test_engines.py", f"--junit-xml={tmp_path / 'x.xml'}")
     done = runner.small(*words, env=env, plugin="from fixtures import health\nhealth.LEAST_MEMORY = 10**18")
-    assert done.code == 0, done.text
     assert re.search(r"^machine: python 3\S+, .*MIOPEN_FIND_MODE=2", done.out, re.MULTILINE)
     assert re.search(r"^note +memory ", done.out, re.MULTILINE)
     xml = (tmp_path / "x.xml").read_text()
     assert re.search(r'<property name="variables" value="[^"]*MIOPEN_FIND_MODE=2', xml)
-
-
-def test_closed_pipe_causes_no_traceback(runner):
-    """As with ``| head -1``."""
-    read, write = os.pipe()
-    os.close(read)
-    done = subprocess.run(
-        [sys.executable, ROOT / "ort_comparison.py", "doctor", f"--cache-dir={runner.cache}"],
-        stdout=write,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    os.close(write)
-    assert done.returncode == 2
-    assert done.stderr == ""

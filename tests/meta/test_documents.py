@@ -167,14 +167,13 @@ def run(runner, tmp_path_factory):
     def runs(words, *, as_script=None):
         program, *words = map(place, words)
         if program == "pytest":
-            return runner.pytest(*words)
-        return runner.forked(as_script or ROOT / words[0], *(words if as_script else words[1:]))
+            return runner.pytest(*words, code=None)
+        return runner.forked(as_script or ROOT / words[0], *(words if as_script else words[1:]), code=None)
 
     return runs
 
 
 def test_every_command_has_a_row():
-    """And every row is needed."""
     known = {*RUN, *PARSED, *OF_PAGES}
     assert {
         command: name for command, name in DOCUMENTED.items() if command not in known and not in_gate(command)
@@ -184,7 +183,6 @@ def test_every_command_has_a_row():
 
 @pytest.mark.parametrize("command", RUN)
 def test_command_runs(run, command):
-    """With words that make it small."""
     more, codes = RUN[command]
     done = run([*shlex.split(command), *shlex.split(more)])
     assert done.code in codes, done.text
@@ -192,7 +190,6 @@ def test_command_runs(run, command):
 
 @pytest.mark.parametrize("command", [*PARSED, *OF_HISTORY])
 def test_options_exist(run, runner, command):
-    """Also the files and the selected tests."""
     words = shlex.split(re.sub(WITHIN, "", command))
     assert [word for word in words if word.endswith((".py", ".ipynb")) and not (ROOT / word).is_file()] == []
     if all((ROOT / word).exists() for word in words[1:]):  # no options
@@ -219,7 +216,6 @@ def test_names_in_the_documents_exist():
 
 
 def test_messages_of_troubleshooting_are_those_of_the_code():
-    """Each part of a message between ``...``."""
     rows = re.findall(r"^\| (.*?) \|", (ROOT / "tests/troubleshooting.md").read_text("utf-8"), re.MULTILINE)
     parts = [part.strip() for row in rows for code in re.findall(r"`(.*?)`", row) for part in code.split("...")]
     known = messages()

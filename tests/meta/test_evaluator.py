@@ -1,20 +1,16 @@
-"""The float64 evaluator agrees with onnx's ReferenceEvaluator, and with plain loops where that one is wrong."""
+"""The float64 evaluator: networks against onnx's ReferenceEvaluator, operators, errors; see test_operators.py, too."""
 
-import math
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper
-from scipy import special
 
 from fixtures.errors import EvaluationError
 from fixtures.inputs import synthetic_images
 from fixtures.nfnet.store import built_model
-from fixtures.nfnet.variants import VARIANTS
 from fixtures.precisions import precision
 from fixtures.records import ModelSpec
 from fixtures.reference.arithmetic import EXACT, arithmetic
@@ -24,7 +20,6 @@ from tests.meta.tiny_models import saved
 
 ROOT = Path(__file__).parents[2]
 CLOSE = 1e-12
-PADDED_3X3 = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
 RNG = np.random.default_rng(8)
 
 
@@ -45,22 +40,12 @@ def distance(actual, expected):
     [
         ("test_nfnet", None, (64, 64)),
         ("test_nfnet", None, (45, 67), 1, 13),
-        ("nf_resnet50", None, (33, 47)),
-        ("eca_nfnet_l0", None, (64, 64)),
-        ("nf_regnet_b1", None, (50, 64)),
     ],
     ids=lambda spec: ModelSpec(*spec).label,
 )
 def test_networks_agree_with_the_onnx_evaluator(models, spec):
     """Logits and a tensor in the middle; ``test_golden.py`` compares the logits of the other families."""
     assert_agree(models(*spec), synthetic_images("networks", (2, 3, *spec[2])).astype(np.float64))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [row.name for row in VARIANTS])
-def test_every_variant_agrees_with_the_onnx_evaluator(models, name):
-    """Up to dm_nfnet_f6, whose weights alone are 3.5 GB in float64."""
-    assert_agree(models(name, None, (33, 32)), synthetic_images("every", (1, 3, 33, 32)).astype(np.float64))
 
 
 def assert_agree(path, images):
@@ -78,7 +63,6 @@ def assert_agree(path, images):
 
 
 def test_evaluation_starts_at_any_tensor_that_is_fed(models):
-    """The nodes before it are not needed."""
     evaluator = GraphEvaluator(models("test_nfnet", None, (64, 64)))
     images = synthetic_images("middle", (1, 3, 64, 64))
     whole = evaluator.evaluate({"inputs": images}, ["stages.1.0", "logits"])
@@ -87,7 +71,6 @@ def test_evaluation_starts_at_any_tensor_that_is_fed(models):
 
 
 def test_an_fp16_file_is_evaluated_without_rounding(models):
-    """Its weights are taken as they are."""
     path = models("test_nfnet", None, (64, 64), kind="fp16")
     images = synthetic_images("half", (1, 3, 64, 64)).astype(np.float16).astype(np.float64)
     (want,) = onnx_evaluator(float64_model(path)).run(None, {"inputs": images})
@@ -149,69 +132,6 @@ def ints(*values):
     return np.array(values, np.int64)
 
 
-CASES = {
-    "conv pads": ("Conv", [real(2, 4, 9, 7), real(6, 4, 3, 3), real(6)], {"pads": [0, 1, 2, 1], "strides": [2, 1]}),
-    "conv groups": ("Conv", [real(1, 6, 8, 8), real(9, 2, 3, 3)], {"group": 3, "pads": [1, 1, 1, 1]}),
-    "conv depthwise": ("Conv", [real(1, 5, 8, 8), real(5, 1, 3, 3)], {"group": 5}),
-    "conv dilated": ("Conv", [real(1, 3, 11, 12), real(2, 3, 3, 2)], {"dilations": [2, 3]}),
-    "conv 1x1 stride": ("Conv", [real(2, 3, 7, 9), real(4, 3, 1, 1)], {"strides": [2, 2]}),
-    "conv 1d": ("Conv", [real(2, 1, 20), real(1, 1, 5)], {"pads": [2, 2]}),
-    "conv same upper": ("Conv", [real(1, 3, 8, 9), real(2, 3, 3, 3)], {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
-    "conv same lower": ("Conv", [real(1, 3, 8, 9), real(2, 3, 4, 4)], {"auto_pad": "SAME_LOWER", "strides": [2, 2]}),
-    "gemm": ("Gemm", [real(3, 4), real(5, 4), real(5)], {"transB": 1, "alpha": 0.5, "beta": 2.0}),
-    "matmul": ("MatMul", [real(2, 3, 4), real(2, 4, 5)], {}),
-    "average pool": ("AveragePool", [real(1, 2, 7, 9)], {"kernel_shape": [3, 3], "strides": [2, 2]}),
-    "average pool pads": ("AveragePool", [real(1, 2, 8, 8)], PADDED_3X3),
-    "average pool counts": ("AveragePool", [real(1, 2, 8, 8)], {**PADDED_3X3, "count_include_pad": 1}),
-    "max pool": ("MaxPool", [real(1, 2, 9, 9)], {**PADDED_3X3, "strides": [2, 2]}),
-    "gelu": ("Gelu", [real(4, 5)], {}),
-    "gelu tanh": ("Gelu", [real(4, 5)], {"approximate": "tanh"}),
-    "flatten": ("Flatten", [real(2, 3, 4)], {"axis": -1}),
-    "reshape": ("Reshape", [real(2, 3, 4), ints(0, -1)], {}),
-    "reshape to nothing": ("Reshape", [real(2, 0, 4), ints(0, 8)], {"allowzero": 1}),
-    "instance normalization": ("InstanceNormalization", [real(2, 3, 4, 5), real(3), real(3)], {"epsilon": 0.1}),
-    "layer normalization": ("LayerNormalization", [real(2, 3, 4), real(3, 4), real(3, 4)], {"axis": 1}),
-    "layer normalization without bias": ("LayerNormalization", [real(2, 3, 4), real(4)], {"epsilon": 0.1}),
-    "reduce mean": ("ReduceMean", [real(2, 3, 4), ints(1, 2)], {"keepdims": 0}),
-    "reduce mean over no named axes": ("ReduceMean", [real(2, 3, 4), ints()], {}),
-    "reduce mean over none": ("ReduceMean", [real(2, 3, 4), ints()], {"noop_with_empty_axes": 1}),
-    "reduce mean of opset 11": ("ReduceMean", [real(2, 3, 4)], {"axes": [0, 2], "keepdims": 0}, 11),
-}
-
-
-def cases():
-    """Return the names of the cases, marked where this onnx is wrong."""
-    old = tuple(map(int, onnx.__version__.split(".")[:2])) < (1, 23)
-    wrong = pytest.mark.skipif(old, reason="onnx before 1.23 pads SAME_UPPER and SAME_LOWER wrongly")
-    return [pytest.param(name, marks=wrong if "conv same" in name else ()) for name in CASES]
-
-
-@pytest.mark.parametrize("name", cases())
-def test_operators_agree_with_the_onnx_evaluator(tmp_path, name):
-    """Edge cases of each operator that the suite computes itself."""
-    kind, arrays, attributes, *opset = CASES[name]
-    path = single(tmp_path, kind, arrays, attributes, *opset)
-    (want,) = onnx_evaluator(onnx.load(path)).run(None, {"x": arrays[0]})
-    got = GraphEvaluator(path).evaluate({"x": arrays[0]})["y0"]
-    assert got.shape == want.shape
-    assert np.allclose(got, want, rtol=CLOSE, atol=CLOSE)
-
-
-@pytest.mark.parametrize(
-    ("kind", "function"),
-    [
-        ("Softmax", special.softmax),
-        ("LogSoftmax", special.log_softmax),
-        ("Hardmax", lambda rows, axis: (rows == rows.max(axis=axis, keepdims=True)).astype(float)),
-    ],
-)
-def test_softmax_before_opset_13_flattens_to_a_matrix(tmp_path, kind, function):
-    """Onnx's evaluator treats it as the newer one."""
-    x = real(4, 5, 6)
-    got = GraphEvaluator(single(tmp_path, kind, [x], {}, opset=12)).evaluate({"x": x})["y0"]
-    assert np.allclose(got.reshape(4, 30), function(x.reshape(4, 30), axis=1), rtol=CLOSE)
-
-
 X = real(1, 4, 4, 4)
 GROUPS = X.reshape(1, 2, 32)
 SQUARES = np.pad(X**2, [(0, 0), (1, 1), (0, 0), (0, 0)])
@@ -230,6 +150,7 @@ OTHERS = {
     "LpNormalization": ([X], {"axis": 1, "p": 1}, X / np.abs(X).sum(axis=1, keepdims=True)),
     "BatchNormalization": ([X, *[np.full(4, 2.0)] * 4], {"epsilon": 0.5}, (X - 2) / np.sqrt(2.5) * 2 + 2, 8),
     "HardSwish": ([X], {}, X * np.clip(np.float32(1 / 6) * X + 0.5, 0, 1)),
+    "Reshape": ([np.zeros((2, 0, 4)), ints(0, 8)], {"allowzero": 1}, np.zeros((0, 8))),
     "CastLike": ([X, np.zeros(1, np.float32)], {}, X),
     "Clip": ([X], {"min": -0.5, "max": 0.5}, X.clip(-0.5, 0.5), 10),
     "Slice": ([X, ints(-9, 3), ints(-9, 1), ints(1, 3), ints(-1, -1)], {}, X[:, :1, :, 3:1:-1]),
@@ -264,34 +185,6 @@ def test_noise_floor_of_a_normalisation_has_that_of_its_mean(tmp_path, kind, mor
         return np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
 
     assert error(x + 100) > 100 * error(x)
-
-
-def test_split_returns_parts_of_uneven_length(tmp_path):
-    """Each under its own name."""
-    x = real(5, 3)
-    got = GraphEvaluator(single(tmp_path, "Split", [x, ints(2, 3)], {}, outputs=2)).evaluate({"x": x})
-    assert np.array_equal(got["y0"], x[:2])
-    assert np.array_equal(got["y1"], x[2:])
-
-
-@pytest.mark.parametrize("largest", [True, False])
-@pytest.mark.parametrize(
-    ("length", "kernel", "stride", "pad"), [(7, 2, 2, 0), (8, 3, 2, 1), (5, 2, 3, 1), (9, 3, 3, 1)]
-)
-def test_ceil_mode_pools_only_the_image(tmp_path, largest, length, kernel, stride, pad):
-    """Windows are clipped to the image, and none begins after it."""
-    x = real(1, 1, length, length)
-    count = math.ceil((length + 2 * pad - kernel) / stride) + 1
-    count -= (count - 1) * stride >= length + pad
-    want = np.empty((count, count))
-    for row in range(count):
-        for column in range(count):
-            top, left = row * stride - pad, column * stride - pad
-            window = x[0, 0, max(top, 0) : top + kernel, max(left, 0) : left + kernel]
-            want[row, column] = window.max() if largest else window.mean()
-    attributes = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4, "ceil_mode": 1}
-    path = single(tmp_path, "MaxPool" if largest else "AveragePool", [x], attributes)
-    assert np.allclose(GraphEvaluator(path).evaluate({"x": x})["y0"], want, rtol=CLOSE)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,6 @@ def test_graphs_inside_graphs_agree_with_onnxruntime(tmp_path, name, sign):
 
 @pytest.mark.parametrize("places", [np.array([1, 5]), np.array([[0, 1], [1, 2]])], ids=["positions", "coordinates"])
 def test_sparse_weights_are_read(tmp_path, places):
-    """Both forms of indices."""
     model = tiny_model(("MatMul", ["x", "w"], ["y"], {}), shape=["n", 2])
     values = numpy_helper.from_array(np.array([2, 3], np.float32), "w")
     sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(places, ""), [2, 3])
@@ -91,7 +90,6 @@ def test_sparse_weights_are_read(tmp_path, places):
 
 
 def test_an_operator_that_onnx_lacks_is_computed_by_onnxruntime(tmp_path):
-    """It is in another domain."""
     model = tiny_model(("FusedMatMul", ["x", "x"], ["y"], {"transB": 1, "domain": "com.microsoft"}), shape=["n", 2])
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     assert_agrees(model, tmp_path, x=np.array([[1, 2], [3, 4]], np.float32))
@@ -117,7 +115,6 @@ def test_every_type_is_quantised_and_dequantised(tmp_path, name, zero_point, blo
 
 
 def test_training_mode_uses_the_statistics_of_the_batch(tmp_path):
-    """And gives the running ones as further outputs."""
     names = ["x", "scale", "bias", "mean", "variance"]
     weights = {name: np.array([1.0, 2.0], np.float32) for name in names[1:]}
     node = ("BatchNormalization", names, ["y", "m", "v"], {"training_mode": 1})

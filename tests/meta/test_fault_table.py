@@ -44,7 +44,6 @@ def written(text):
 
 
 def test_table_of_the_readme_has_every_fault():
-    """A fault that is added to a test appears in it."""
     text = README.read_text(encoding="utf-8")
     assert BEGIN in text
     assert text == written(text)

@@ -14,7 +14,7 @@ from fixtures.reference.evaluator import GraphEvaluator
 from tests.meta import golden_logits as golden
 
 GOLDENS = golden.load()
-FAMILIES = ("test_nfnet", "nf_resnet50", "nf_regnet_b1", "nfnet_l0", "eca_nfnet_l0", "nfnet_f0", "dm_nfnet_f0")
+FAMILIES = ("test_nfnet", "nf_resnet50", "nf_regnet_b1", "nfnet_l0", "eca_nfnet_l0", "dm_nfnet_f0")
 
 
 def float64_model(path, row):

@@ -1,7 +1,5 @@
 """CPU and GPUs of this machine."""
 
-import os
-
 import pytest
 
 from fixtures import hardware
@@ -67,7 +65,6 @@ def test_each_process_gets_one_gpu(tmp_path, monkeypatch, environment, variable,
 
 
 def test_a_machine_without_a_gpu_pins_none(tmp_path, monkeypatch):
-    """Nor one whose GPUs the user hid."""
     use_machine(monkeypatch, tmp_path)
     assert hardware.one_gpu(0) == {}
     write_nodes(tmp_path, {"gfx_target_version": 90402})
@@ -91,11 +88,6 @@ def test_architecture_is_that_of_device_0(tmp_path, monkeypatch, nodes, environm
     write_nodes(tmp_path, *({"gfx_target_version": version} for version in nodes))
     use_machine(monkeypatch, tmp_path, **environment)
     assert hardware.gpu_architecture() == name
-
-
-def test_physical_cores_are_between_one_and_the_allowed_cpus():
-    """The default number of threads fits the machine."""
-    assert 1 <= hardware.physical_cores() <= len(os.sched_getaffinity(0))
 
 
 def test_amd_gpus_are_found_without_their_driver(tmp_path, monkeypatch):

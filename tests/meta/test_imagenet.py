@@ -13,7 +13,7 @@ from fixtures.nfnet.variants import variant
 
 read_labels = imagenet.read_labels.__wrapped__  # without its cache
 NAMES = tuple(f"ILSVRC2012_val_0000000{number}.JPEG" for number in (1, 2, 3))
-FIRST, SECOND, LAST = (synset_ids()[at] for at in (0, 1, 999))
+FIRST, LAST = (synset_ids()[at] for at in (0, 999))
 LABELS = dict(zip(NAMES, (999, 0, 1), strict=True))
 LISTS = {
     "val.txt": "".join(f"{name} {label}\n" for name, label in LABELS.items()),
@@ -39,7 +39,6 @@ def flat(tmp_path):
 
 
 def test_folder_names_are_classes(tmp_path):
-    """Other folders and files are ignored."""
     for name in (f"{LAST}/b.JPEG", f"{FIRST}/z.png", f"{FIRST}/a.jpeg", "other/c.JPEG"):
         save_photograph(tmp_path / name)
     (tmp_path / FIRST / "notes.txt").write_text("no image")
@@ -57,14 +56,12 @@ def test_list_of_names_and_classes_is_read(flat, name, place, windows):
 
 
 def test_only_images_that_exist_and_are_listed_have_labels(flat):
-    """Neither side needs to be complete."""
     (flat / "val.txt").write_text(f"{NAMES[0]} 7\nelsewhere.JPEG 8\n")
     assert read_labels(flat) == {NAMES[0]: 7}
 
 
 @pytest.mark.parametrize("name", LISTS)
 def test_list_that_is_not_utf8_is_refused(flat, name):
-    """The message names the file."""
     (flat / name).write_bytes("1\n2\n3\n".encode("utf-16"))
     with pytest.raises(ImageError) as caught:
         read_labels(flat)
@@ -73,14 +70,12 @@ def test_list_that_is_not_utf8_is_refused(flat, name):
 
 @pytest.mark.parametrize("word", ["1000", "-1", "cat", ""])
 def test_unknown_class_is_refused(flat, word):
-    """A number, a word, or none; the message has it."""
     (flat / "val.txt").write_text(f"{NAMES[0]} {word}\n")
     with pytest.raises(ImageError, match=f"'{word}'"):
         read_labels(flat)
 
 
 def test_folder_without_labels_is_refused(flat):
-    """Images without labels, and a missing folder."""
     for folder in (flat, flat / "missing"):
         with pytest.raises(ImageError) as caught:
             read_labels(folder)

@@ -1,6 +1,5 @@
 """Image files are decoded into upright RGB pixels; anything unusable becomes one ImageError that names the file."""
 
-import contextlib
 import io
 import struct
 import zlib
@@ -48,11 +47,10 @@ def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def raw_png(width, height, *, depth=8, rows=b""):
-    """Return a grey PNG whose header may declare any size."""
-    head = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
-    data = chunk(b"IDAT", zlib.compress(rows))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + data + chunk(b"IEND", b"")
+def empty_png(size):
+    """Return a grey PNG whose header declares a size, without pixels."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", size, size, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 @pytest.fixture
@@ -93,15 +91,6 @@ def test_lossless_files_decode_to_their_pixels(read_image, name):
     assert max_difference(read_image(encode(image, kind, **options)), picture()) == 0
 
 
-@pytest.mark.parametrize("mode", ["RGB", "CMYK", "L", "1"])
-def test_other_color_modes_become_rgb(read_image, mode):
-    """JPEG in color, CMYK (stored inverted, as Adobe does) and grey; black and white as PNG."""
-    image = Image.new(mode, (WIDTH, HEIGHT), 0 if mode in {"L", "1"} else None)
-    image.paste(picture().convert(mode).crop((16, 0, 32, 24)), (16, 0))
-    data = encode(image, "PNG") if mode == "1" else encode(image, "JPEG", **LOSSLESS["JPEG"])
-    assert max_difference(read_image(data), image.convert("RGB")) <= 3
-
-
 @pytest.mark.parametrize("orientation", range(10))
 @pytest.mark.parametrize("kind", LOSSLESS)
 def test_exif_orientation_is_applied(read_image, kind, orientation):
@@ -129,36 +118,6 @@ def test_orientation_is_applied_even_if_exif_cannot_be_rewritten(read_image, mon
     assert max_difference(read_image(data), picture()) == 0
 
 
-def transparent(mode):
-    """Return a file whose left half is transparent red, and whose right half is opaque blue."""
-    layer = Image.new("RGBA", (WIDTH, HEIGHT), (*RED, 0))
-    layer.paste((*BLUE, 255), (16, 0, 32, 24))
-    if mode in {"RGBA", "LA"}:
-        return encode(layer.convert(mode), "PNG")
-    if mode == "RGB":
-        return encode(layer.convert("RGB"), "PNG", transparency=RED)
-    palette = Image.new("P", layer.size, 0)
-    palette.putpalette([*RED, *BLUE])
-    palette.paste(1, (16, 0, 32, 24))
-    return encode(palette, "PNG", transparency=b"\0\xff" if mode == "P bytes" else 0)
-
-
-@pytest.mark.filterwarnings("ignore:Palette images with Transparency")
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "RGB", "P bytes", "P index"])
-def test_alpha_is_dropped_as_in_timm(read_image, mode):
-    """The result is that of ``Image.open(...).convert("RGB")``."""
-    expected = Image.open(io.BytesIO(transparent(mode))).convert("RGB")
-    assert max_difference(read_image(transparent(mode)), expected) == 0
-    if mode != "LA":
-        assert expected.getpixel((4, 4)) == RED
-
-
-def test_sixteen_bit_grey_is_clipped_as_in_timm(read_image):
-    """Pillow's own conversion."""
-    image = read_image(raw_png(2, 1, depth=16, rows=b"\0" + np.array([200, 300], ">u2").tobytes()))
-    assert np.asarray(image)[0].tolist() == [[200] * 3, [255] * 3]
-
-
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("share", [0, 0.02, 0.5, 0.95])
 def test_truncated_file_is_refused(read_image, tmp_path, kind, share):
@@ -171,25 +130,11 @@ def test_truncated_file_is_refused(read_image, tmp_path, kind, share):
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.filterwarnings("ignore")
-def test_random_damage_gives_an_image_or_an_image_error(read_image, kind):
-    """For 100 seeded damages a format, wherever they are."""
-    good = encode(picture(), kind)
-    draw = np.random.default_rng(1)
-    for _ in range(100):
-        bad = bytearray(good)
-        for place in draw.integers(0, len(bad), 3):
-            bad[place] = draw.integers(256)
-        with contextlib.suppress(ImageError):
-            assert read_image(bytes(bad)).mode == "RGB"
-
-
 @pytest.mark.parametrize("size", [14_000, 60_000, 0])
 def test_image_with_no_or_too_many_pixels_is_refused_from_its_header(read_image, size):
     """By Pillow: a few bytes may declare more pixels than memory holds."""
     with pytest.raises(ImageError):
-        read_image(raw_png(size, size))
+        read_image(empty_png(size))
 
 
 @pytest.mark.parametrize("data", [b"%PDF-1.4 not", b"\0" * 64, b"<svg/>", b"P6 1 1 255 abc"])
@@ -201,7 +146,6 @@ def test_other_formats_are_refused(read_image, data):
 
 @pytest.mark.parametrize("name", ["missing.png", ".", "loop.png"])
 def test_path_that_is_not_a_file_is_refused(tmp_path, name):
-    """Missing, a folder, a link to itself."""
     (tmp_path / "loop.png").symlink_to("loop.png")
     with pytest.raises(ImageError) as caught:
         loader.read_image(tmp_path / name)

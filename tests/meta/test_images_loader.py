@@ -67,14 +67,6 @@ def test_batches_are_in_order_and_the_last_may_be_smaller(folder, monkeypatch, s
     assert not loader_threads()
 
 
-def test_loader_gives_the_tensors_of_the_transform(folder):
-    """Threads change nothing."""
-    transform = evaluation_transform(BY_NAME["test_nfnet"], (16, 16))
-    paths = find_images([folder])
-    (batch,) = load_batches(paths, transform, COUNT)
-    np.testing.assert_array_equal(batch.images, np.stack([transform(Image.open(path)) for path in paths]))
-
-
 def test_unusable_images_are_skipped_and_reported(folder):
     """At the start, between batches and at the end; each is reported once, with its file."""
     damage(folder, 0, 4, 5, 10)
@@ -98,11 +90,6 @@ def test_no_usable_image_is_an_error(folder):
         list(load_batches(find_images([folder]), red_value, 4))
     assert caught.value.where == str(folder / "00.png")
     assert len(caught.value.skipped) == COUNT
-
-
-def test_no_paths_give_no_batches():
-    """Without an error: nothing was requested."""
-    assert list(load_batches([], red_value, 4)) == []
 
 
 def test_at_most_two_chunks_are_decoded_ahead(folder, monkeypatch):
@@ -167,18 +154,6 @@ def test_unreadable_folder_is_refused(public_folder):
     assert [error.where for error in batch.skipped] == [str(closed / "x.png")]
 
 
-def test_name_too_long_for_the_file_system_is_an_image_error(tmp_path):
-    """Not a crash."""
-    long = tmp_path / ("a" * 300)
-    with pytest.raises(ImageError):
-        find_images([long])
-    with pytest.raises(ImageError):
-        list(load_batches([long], red_value, 1))
-    with pytest.raises(ImageError):
-        imagenet.read_labels(long)
-
-
 def test_folder_without_images_is_refused(tmp_path):
-    """Otherwise a run over it would judge nothing."""
     with pytest.raises(ImageError, match=re.escape(str(tmp_path))):
         find_images([tmp_path])

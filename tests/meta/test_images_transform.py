@@ -43,20 +43,6 @@ def test_transform_is_bit_identical_to_timm(sources, computed, row):
         assert computed[key] == expected[case.key], f"{case.key}; new Pillow? see tests/studies/golden_make_images.py"
 
 
-@pytest.mark.parametrize("era", golden.PILLOW_CHANGES)
-def test_goldens_are_complete(era):
-    """None is missing, and none is left over."""
-    assert sorted(golden.load(era)) == sorted(case.key for row in golden.TIMM_VARIANTS for case in golden.cases(row))
-
-
-@pytest.mark.parametrize(
-    ("version", "change"), [("9.5", 10), ("10.0.0", 10), ("12.3.0", 10), ("13.0.0", 13), ("99.1", 13)]
-)
-def test_goldens_are_those_of_the_last_pillow_change(version, change):
-    """A newer Pillow is taken to resize as the newest known one; the goldens then show whether that is true."""
-    assert golden.pillow_change(version) == change
-
-
 def test_transform_has_the_size_and_crop_fraction_of_the_variant():
     """Below the test size light variants take the crop fraction of training."""
     light = BY_NAME["nfnet_l0"]
@@ -88,16 +74,8 @@ def test_imagenet_names_are_in_class_order():
     names, ids = class_names(1000), synset_ids()
     assert len(names) == len(set(ids)) == 1000
     assert list(ids) == sorted(ids)
-    assert all(len(each) == 9 and each[0] == "n" and each[1:].isdigit() for each in ids)
-    assert all(name and name == name.strip() for name in names)
     assert (ids[0], names[0]) == ("n01440764", "tench, Tinca tinca")
-    assert "goldfish" in names[1]
     assert "tabby" in names[281]
-    assert "toilet" in names[999]
-
-
-def test_other_networks_have_numbered_classes():
-    """No name is better than a wrong one."""
     assert class_names(3) == ("class 0", "class 1", "class 2")
 
 

@@ -20,7 +20,6 @@ from fixtures.verdict.known_failures import (
     KnownFailure,
     find,
     read,
-    to_toml,
     wrong_stage,
 )
 from tests.meta.faulty_comparison import fault
@@ -42,7 +41,6 @@ def dead_fields(row):
 
 
 def test_row_matches_its_case():
-    """All fields together; patterns are those of a shell."""
     assert ROW.matches(CASE, STATUS, "test_agrees_with_onnxruntime")
 
 
@@ -61,7 +59,6 @@ def test_row_matches_its_case():
     ],
 )
 def test_row_matches_no_other_case_status_or_test(other, status, test):
-    """One field that differs is enough."""
     assert not ROW.matches(other, status, test)
 
 
@@ -81,25 +78,10 @@ def test_failure_at_another_stage_names_both_stages_and_what_to_do(stage, advice
     assert text.endswith(advice)
 
 
-@pytest.mark.parametrize("field", NAMES)
-def test_row_with_a_typo_is_dead(field):
-    """Its wrong field is found."""
-    assert dead_fields(ROW) == []
-    assert dead_fields(replace(ROW, **{field: "typo"})) == [field]
-
-
 def test_table_has_no_dead_row_and_each_row_has_a_reason_and_an_issue():
     """A row for a name that no longer exists must be removed."""
     assert [(row, dead_fields(row)) for row in KNOWN_FAILURES if dead_fields(row)] == []
     assert all(row.reason and row.issue for row in KNOWN_FAILURES)
-
-
-def test_rows_survive_a_file(tmp_path):
-    """Also with quotes, line breaks and other scripts."""
-    rows = (ROW, KnownFailure("*", "run", '\x7f "\\ \n é 𝄞', "issue", case="onnxruntime:cpu-[[]x]-fp32-b1"))
-    file = tmp_path / "known.toml"
-    file.write_text(to_toml(rows), encoding="utf-8")
-    assert read(file) == rows
 
 
 GOOD = 'engine = "*"\nstage = "run"\nreason = "r"\nissue = "i"\n'
@@ -120,7 +102,6 @@ GOOD = 'engine = "*"\nstage = "run"\nreason = "r"\nissue = "i"\n'
     ],
 )
 def test_wrong_file_is_a_usage_error(tmp_path, text, message):
-    """With the file, the row and what to do."""
     file = tmp_path / "known.toml"
     file.write_text(text, encoding="latin-1")
     with pytest.raises(UsageError, match=re.escape(message)) as caught:
@@ -135,13 +116,13 @@ def test_written_failures_are_expected_strictly(runner, tmp_path):
     words = ("tests/conformance/test_isolation.py", "--precision", "fp32", "--batch", "2", "--explain", "never")
     faulty = fault("x = np.isnan(next(iter(feeds.values())))\nif x.any() and not x.all(): results['logits'] += 1")
     file = tmp_path / "known.toml"
-    first = runner.small(*words, f"--write-known-failures={file}", plugin=faulty)
-    assert (first.code, f"{SAVED}: {file}" in first.out) == (1, True), first.text
+    first = runner.small(*words, f"--write-known-failures={file}", plugin=faulty, code=1)
+    assert f"{SAVED}: {file}" in first.out
     again = runner.small(*words, f"--known-failures={file}", f"--write-known-failures={file}", plugin=faulty)
-    assert (again.code, " 1 xfailed" in again.out) == (0, True), again.text
+    assert " 1 xfailed" in again.out
     (row,) = read(file)
     assert (row.test, row.stage) == ("test_extreme_image_leaves_the_others_unchanged-NaN", "accuracy")
     words = (*words, f"--known-failures={file}", f"--write-known-failures={file}/none")
-    repaired = runner.small(*words)
-    assert (repaired.code, "XPASS(strict)" in repaired.out) == (1, True), repaired.text
+    repaired = runner.small(*words, code=1)
+    assert "XPASS(strict)" in repaired.out
     assert f"{NOT_SAVED}: {file}/none: " in repaired.out

@@ -21,7 +21,7 @@ from fixtures.run.localize import RUN_ALONE, localize_case
 from tests.meta.localizing import localizer
 from tests.meta.tiny_models import by_onnxruntime
 from tests.studies.faults.catalogue import BIAS, WEIGHT, scale_largest
-from tests.studies.faults.planting import edit_constant, int8
+from tests.studies.faults.planting import edit_constant
 
 SPEC = ModelSpec("test_nfnet", None, (64, 64))
 BLOCK, NODE = "stages.1.0", "stages.1.0.conv2"
@@ -59,8 +59,7 @@ def negate_first_row(array):
 
 
 WEIGHT_DOUBLED, BIAS_LOST = edit(WEIGHT, scale_largest(2)), edit(BIAS, scale_largest(0))
-WEIGHTS_IN_INT8, ROW_NEGATED = edit(WEIGHT, int8), edit(WEIGHT, negate_first_row)
-BIAS_NAN = edit(BIAS, scale_largest(np.nan))
+ROW_NEGATED = edit(WEIGHT, negate_first_row)
 
 
 def middle_layers(model, operator="Conv"):
@@ -93,22 +92,8 @@ def planted(context, tmp_path):
     return plant
 
 
-SLOW = pytest.mark.slow
-
-
-@pytest.mark.parametrize(
-    ("fault", "precision"),
-    [
-        (WEIGHT_DOUBLED, "fp16"),
-        (BIAS_LOST, "fp32"),
-        pytest.param(WEIGHT_DOUBLED, "fp32", marks=SLOW),
-        pytest.param(BIAS_LOST, "fp16", marks=SLOW),
-        pytest.param(WEIGHTS_IN_INT8, "fp32", marks=SLOW),
-        pytest.param(WEIGHTS_IN_INT8, "fp16", marks=SLOW),
-    ],
-)
+@pytest.mark.parametrize(("fault", "precision"), [(WEIGHT_DOUBLED, "fp16"), (BIAS_LOST, "fp32")])
 def test_fault_in_a_convolution_of_any_block_is_located(context, planted, fault, precision):
-    """In block and node."""
     for block, node in middle_layers(context.model_store.onnx_file(SPEC).path).items():
         found = planted(fault, node, precision=precision).localize()
         assert (found.first_block, found.first_node, found.first_wrong.kind) == (block, node, "Conv"), found.table()
@@ -116,7 +101,6 @@ def test_fault_in_a_convolution_of_any_block_is_located(context, planted, fault,
 
 @pytest.mark.parametrize(("fault", "precision"), [(ROW_NEGATED, "fp16"), (BIAS_LOST, "fp32")])
 def test_fault_in_a_dense_layer_of_any_block_is_located(context, planted, fault, precision):
-    """Of the gates and the classifier."""
     layers = middle_layers(context.model_store.onnx_file(SPEC).path, "Gemm")
     assert list(layers.items())[::4] == [("stages.0.0", "stages.0.0.attn_last.fc2"), ("logits", "head.fc")]
     for block, node in layers.items():
@@ -124,31 +108,14 @@ def test_fault_in_a_dense_layer_of_any_block_is_located(context, planted, fault,
         assert (found.first_block, found.first_node, found.first_wrong.kind) == (block, node, "Gemm"), found.table()
 
 
-@SLOW
-@pytest.mark.parametrize("fault", [WEIGHT_DOUBLED, BIAS_LOST, WEIGHTS_IN_INT8])
-def test_fault_in_any_block_of_dm_nfnet_f0_is_located(context, planted, fault):
-    """In fp16: the network and precision of the suite's first case."""
-    spec = ModelSpec("dm_nfnet_f0", None, (64, 64))
-    for block, node in middle_layers(context.model_store.onnx_file(spec).path).items():
-        found = planted(fault, node, spec, "fp16").localize()
-        assert (found.first_block, found.first_node) == (block, node), found.summary
-
-
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("level", ["disable", "all"])
 def test_clean_engine_has_no_wrong_block_or_node(context, precision, level):
-    """With and without graph optimisation."""
     case = Case("onnxruntime:cpu", SPEC, precision, 2, EngineOptions(graph_optimization=level))
     found = localize_case(case, context)
     assert found.clean, found.table()
     assert found.report is None
     assert (len(found.blocks), len(found.nodes) > 0) == (10, True)
-
-
-def test_nan_where_the_reference_is_finite_is_wrong(planted):
-    """Its error is infinite."""
-    found = planted(BIAS_NAN).localize()
-    assert (found.first_block, found.first_node, found.worst.ratio) == (BLOCK, NODE, np.inf)
 
 
 @pytest.fixture
@@ -168,7 +135,6 @@ def spoiled(monkeypatch):
 
 
 def test_failing_images_are_compared(context, spoiled):
-    """Not the first ones of the batch, which are right."""
     case = Case("onnxruntime:cpu", SPEC, "fp32", 4)
     assert localize_case(case, context).clean
     found = localize_case(case, context, failing=(3,))
@@ -232,9 +198,10 @@ def test_bug_report_runs_the_module_that_ran(planted, tmp_path):
     assert last.startswith("migraphx at fp32 ")
 
 
-def test_bug_report_shows_nan(planted, tmp_path):
-    """A fault without a number is shown as what it is."""
-    _, lines = reported(planted(edit(BIAS, scale_largest(np.nan))), tmp_path / "report", FACTS)
+def test_nan_where_the_reference_is_finite_is_wrong(planted, tmp_path):
+    """Its error is infinite; the bug report shows it as what it is."""
+    found, lines = reported(planted(edit(BIAS, scale_largest(np.nan))), tmp_path / "report", FACTS)
+    assert (found.first_block, found.first_node, found.worst.ratio) == (BLOCK, NODE, np.inf)
     assert all("NaN or Inf differ at" in line for line in lines[:2])
 
 
@@ -250,7 +217,6 @@ def reported(search, folder, facts, files=None, code=1):
 
 
 def test_deadline_ends_the_search_with_a_note(planted):
-    """What was not compared is not clean."""
     found = planted(seconds=0).localize()
     assert (found.notes, found.unchecked, found.clean) == ((TIMED_OUT,), 10, False)
 
@@ -287,7 +253,6 @@ def test_block_that_the_engine_does_not_expose_is_hidden(context, tmp_path, left
 
 
 def test_nodes_of_a_clean_engine_are_compared_only_if_deep(context, tmp_path):
-    """All its blocks are."""
     file = context.model_store.onnx_file(SPEC).path
     found = localizer(file, context.model_store.images(SPEC, 1), tmp_path).localize(deep=False)
     assert (found.clean, len(found.blocks), found.nodes) == (True, 10, ())

@@ -42,7 +42,6 @@ def test_exposed_tensors_follow_the_models_own_outputs(context, tmp_path):
 
 
 def test_copy_of_a_model_with_external_weights_runs_and_leaves_them_alone(context, saved, tmp_path):
-    """They are copied, and nothing is written beside them."""
     source = saved(tmp_path / "models")
     weights = source.parent / "weights.bin"
     before, files = weights.stat(), sorted(source.parent.iterdir())
@@ -54,7 +53,6 @@ def test_copy_of_a_model_with_external_weights_runs_and_leaves_them_alone(contex
 
 
 def test_old_copies_of_killed_processes_are_removed(saved, tmp_path):
-    """Not those that a process may still read, and nothing else."""
     source, scratch = saved(tmp_path / "models"), tmp_path / "localize"
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom fixtures.localize.search import exposed\n"

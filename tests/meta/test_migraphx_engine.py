@@ -17,11 +17,9 @@ from fixtures.nfnet import writer
 from fixtures.nfnet.store import built_model
 from fixtures.onnx_weights import data_path
 from fixtures.precisions import precision
-from fixtures.records import Case, EngineOptions
+from fixtures.records import EngineOptions
 from fixtures.reference.arithmetic import arithmetic
 from fixtures.reference.evaluator import GraphEvaluator
-from fixtures.run.compare import compare
-from fixtures.run.context import RunContext
 from tests.meta.caching_engine import SHAPE, SPEC
 from tests.meta.tiny_models import saved
 
@@ -64,24 +62,6 @@ def run(program, images=IMAGES):
 
 
 @real
-def test_engine_has_name_version_and_rounding(ref_engine):
-    """The ref target truncates where others round."""
-    assert ref_engine.name == "migraphx:ref"
-    assert ref_engine.version.count(".") == 2
-    assert (ref_engine.target.rounding, ref_engine.target.deterministic) == (precisions.TRUNCATED, True)
-
-
-@real
-@pytest.mark.parametrize("name", ["fp32", "fp16"])
-def test_small_network_agrees_with_onnxruntime(ref_engine, tmp_path, pytestconfig, name):
-    """Through the whole comparison; the tolerance of bf16 is too large to judge this network."""
-    with RunContext.create(tmp_path, migraphx=pytestconfig.option.migraphx, isolation=None) as context:
-        verdict = compare(Case(ref_engine.name, SPEC, name, 2), context)
-    assert verdict.passed, verdict
-    assert verdict.units > 0
-
-
-@real
 def test_external_weights_give_the_same_bits_as_embedded_ones(prepare, tmp_path, monkeypatch):
     """Large models have them; MIGraphX depends on the order of the fields that say where a weight is."""
     monkeypatch.setattr(writer, "EXTERNAL_ABOVE", 0)
@@ -116,29 +96,6 @@ def test_other_precision_than_requested_is_detected(prepare, monkeypatch, reques
 
 
 @real
-def test_any_layout_of_the_same_numbers_gives_the_same_bits(prepare):
-    """Float64, Fortran order, reversed strides and big-endian numbers are converted."""
-    program = prepare()
-    backwards = np.ascontiguousarray(IMAGES[..., ::-1])[..., ::-1]
-    for images in (IMAGES.astype(np.float64), np.asfortranarray(IMAGES), backwards, IMAGES.astype(">f4")):
-        assert np.array_equal(run(program, images), run(program))
-
-
-@real
-def test_programs_of_two_batches_do_not_affect_each_other(prepare):
-    """Run interleaved; results of earlier runs stay."""
-    programs = {n: prepare(shape=(n, *SHAPE[1:])) for n in (1, 2)}
-    images = {n: synthetic_images("two batches", (n, *SHAPE[1:])) for n in programs}
-    first = {n: run(program, images[n]) for n, program in programs.items()}
-    copies = {n: array.copy() for n, array in first.items()}
-    for n in (2, 1):
-        assert np.array_equal(run(programs[n], images[n]), copies[n])
-        assert np.array_equal(first[n], copies[n])
-        programs[n].close()
-    assert np.allclose(copies[1][0], copies[2][0], rtol=1e-4, atol=1e-5)
-
-
-@real
 def test_outputs_have_the_names_and_order_of_the_file(prepare, tmp_path):
     """MIGraphX does not store names; one output is a transposed view."""
     turn = ("Transpose", ("x",), ("turned",), {"perm": [0, 3, 2, 1]})
@@ -165,7 +122,6 @@ def test_wrong_input_and_closed_program_are_run_errors(prepare):
 
 @real
 def test_unknown_operator_is_a_parse_error_with_its_name(prepare, tmp_path):
-    """The error names the file too."""
     path = saved(tmp_path / "unknown.onnx", ("NoSuchOperator", ("x",), ("y",), {}), shape=("batch", 3, 4, 4))
     with pytest.raises(ParseError, match="NoSuchOperator") as caught:
         prepare(path, (1, 3, 4, 4))
@@ -184,7 +140,6 @@ def test_truncated_file_never_reaches_migraphx(prepare, model, tmp_path):
 
 @real
 def test_unknown_precision_is_refused(ref_engine, prepare):
-    """Before anything is compiled."""
     assert "int3" in ref_engine.target.unsupported("int3")
     with pytest.raises(CompileError, match="int3"):
         prepare(precision="int3")
@@ -233,7 +188,6 @@ def test_python_module_is_executed_once_for_all_targets(tmp_path, monkeypatch):
 
 
 def test_file_that_is_not_a_library_is_unavailable(tmp_path):
-    """The error has the file, the loader's message and a hint."""
     path = tmp_path / "libmigraphx_c.so.3"
     path.write_bytes(b"\x7fELF not really")
     with pytest.raises(EngineUnavailable, match=str(path)) as caught:

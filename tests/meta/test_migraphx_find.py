@@ -2,7 +2,6 @@
 
 import os
 import sys
-import textwrap
 from importlib import machinery
 from pathlib import Path
 
@@ -46,8 +45,6 @@ def is_missing(found, reason, detail=""):
     text, hint = REASONS[reason]
     return (found.missing, found.hint, found.usable) == (text.format(detail=detail), hint, False)
 
-
-# ---- reasons
 
 GPU_LIBRARIES = (f"usr/lib/{LIBRARY}", "usr/lib/libmigraphx_gpu.so.2014000")
 TREES = {  # reason: (files, location, detail)
@@ -97,7 +94,6 @@ def test_wsl_has_another_device(tmp_path):
 
 @pytest.mark.parametrize(("more", "emulated"), [({}, False), ({"emulated": 1}, True)])
 def test_only_a_line_that_no_kernel_writes_makes_a_gpu_an_emulated_one(tmp_path, more, emulated):
-    """The status says so."""
     touch(tmp_path, *GPU_LIBRARIES)
     write_nodes(tmp_path, {"gfx_target_version": 90402, **more})
     found = status("gpu")
@@ -108,19 +104,9 @@ def test_only_a_line_that_no_kernel_writes_makes_a_gpu_an_emulated_one(tmp_path,
 
 @pytest.mark.parametrize(("file", "can"), [(LIBRARY, False), (MODULE, True)])
 def test_device_memory_needs_the_python_module(tmp_path, file, can):
-    """And the gpu target."""
     touch(tmp_path / "usr/lib", file, "libmigraphx_gpu.so.2014000")
     assert status("gpu").copies_inside != can
     assert status("ref").copies_inside
-
-
-def test_target_is_assumed_usable_if_no_target_library_is_visible(tmp_path):
-    """As in a static build; loading decides."""
-    touch(tmp_path / "site", MODULE)
-    assert status("ref").usable
-
-
-# ---- search order and layouts
 
 
 def places_in_order(tmp_path):
@@ -230,9 +216,6 @@ def test_version_is_read_from_the_file_name(tmp_path, name, version):
     assert locate().version == version
 
 
-# ---- a given location
-
-
 @pytest.mark.parametrize(
     ("given", "file"),
     [
@@ -259,24 +242,8 @@ def test_location_is_a_folder_a_prefix_or_the_file(tmp_path, machine, given, fil
     assert by_variable.kind == ("python module" if file.endswith(SUFFIX) else "c library")
 
 
-def test_option_overrides_the_variable_and_neither_falls_back(tmp_path, machine):
-    """A wrong location is an error even if another MIGraphX exists."""
-    touch(tmp_path, f"a/{LIBRARY}", f"b/{LIBRARY}")
-    machine(**{LOCATION_VARIABLE: str(tmp_path / "b")})
-    assert locate(str(tmp_path / "a")).path.parent == tmp_path / "a"
-    assert is_missing(status("ref", str(tmp_path / "c")), "location", tmp_path / "c")
-
-
-def test_home_folder_is_expanded(tmp_path, monkeypatch):
-    """The shell does not expand it in a variable's value."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    touch(tmp_path / "build", LIBRARY)
-    assert locate("~/build").path == tmp_path / "build" / LIBRARY
-
-
 @pytest.mark.parametrize("given", ["place", f"place/{OTHER_PYTHON}"])
 def test_location_with_a_module_of_another_python_says_so(tmp_path, given):
-    """Not that there is none."""
     touch(tmp_path / "place", OTHER_PYTHON)
     assert is_missing(status("gpu", str(tmp_path / given)), "python", OTHER_PYTHON)
 
@@ -287,9 +254,6 @@ def test_invalid_location_is_reported(tmp_path, given):
     touch(tmp_path, "notes.txt", "libmigraphx_gpu.so")
     place = given if given.startswith("~") else str(tmp_path / given)
     assert is_missing(status("gpu", place), "location", place)
-
-
-# ---- invalid entries
 
 
 def test_invalid_entries_of_search_paths_are_ignored(tmp_path, machine, monkeypatch):
@@ -303,7 +267,6 @@ def test_invalid_entries_of_search_paths_are_ignored(tmp_path, machine, monkeypa
 
 
 def test_empty_variables_do_not_mean_the_current_folder(tmp_path, machine, monkeypatch):
-    """Nor do empty entries of a search path."""
     touch(tmp_path / "here", LIBRARY, f"lib/{LIBRARY}")
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(sys, "path", [""])
@@ -318,22 +281,3 @@ def test_folders_and_broken_links_are_not_libraries(tmp_path):
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / MODULE).symlink_to("gone.so")
     assert is_missing(status("ref"), "absent")
-
-
-def test_status_neither_imports_nor_loads(runner, tmp_path):
-    """Although both a module and a library exist."""
-    touch(tmp_path / "site", MODULE)
-    touch(tmp_path / "usr/lib", LIBRARY, "libmigraphx_ref.so.2014000")
-    script = """
-        import sys
-        from fixtures.engines.migraphx.find import locate, status
-        seen = []
-        sys.addaudithook(lambda event, args: seen.append((event, args)) if event in ("import", "ctypes.dlopen") else 0)
-        for folder in ("/site", "/usr/lib"):
-            assert status("ref", sys.argv[1] + folder).usable
-            print(locate(sys.argv[1] + folder).kind)
-        assert "migraphx" not in sys.modules
-        assert not seen, seen
-    """
-    done = runner.python("-c", textwrap.dedent(script), tmp_path)
-    assert (done.code, done.out.split("\n")) == (0, ["python module", "c library", ""]), done.err

@@ -42,7 +42,6 @@ def files_in(fact):
 
 
 def test_other_software_does_not_count(installation):
-    """Nor does a link to a library."""
     facts = libraries(installation / BINDING)
     assert sorted(files_in(facts["libraries"])) == sorted([BINDING, *(Path(name).name for name in OWN)])
     assert sorted(files_in(facts["companions"])) == ["libMIOpen.so.1", "libamd_comgr.so.3", "libdnnl.so.3"]

@@ -116,7 +116,6 @@ def test_failed_quantisation_is_a_compile_error_with_migraphx_reason(ref_engine,
 
 @real
 def test_binding_checks_calibration_arrays_itself(ref_engine, model):
-    """From every caller."""
     program = ref_engine._api.parse_onnx(str(model), map_input_dims={"x": SHAPE})
     with pytest.raises(RuntimeError, match=r"float32\[1, 4, 3, 3\] for parameter x"):
         ref_engine._api.quantize_int8(program, ref_engine._compiled_for, [{"x": IMAGES[:1]}])

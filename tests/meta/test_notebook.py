@@ -60,10 +60,8 @@ def test_notebook_finds_the_project_from_any_folder(runner, tmp_path, place):
 
 
 def test_notebook_that_finds_no_project_says_what_to_set(runner, tmp_path):
-    """In a copy elsewhere."""
     shutil.copy(NOTEBOOK, tmp_path)
-    done = runner.python("-I", "-c", cell(read_notebook(), "project").source, cwd=tmp_path)
-    assert done.code == 1
+    done = runner.python("-I", "-c", cell(read_notebook(), "project").source, cwd=tmp_path, code=1)
     assert str(tmp_path) in done.err.splitlines()[-1]
     assert "NFNET_ROOT" in done.err.splitlines()[-1]
 
@@ -84,14 +82,12 @@ def test_notebook_prints_probabilities_of_the_digits(executed):
 
 
 def test_notebook_prints_times_and_the_verdict(executed):
-    """The verdict of all images comes last."""
     assert re.search(r"compile \S+ s, first run \S+ ms, later runs \S+ ms \(median of \d+\)", printed(executed, "run"))
     last = printed(executed, "predictions").splitlines()[-1]
     assert re.fullmatch(r"AGREE: .* on 3 images, worst error \S+ u of \S+ u allowed", last)
 
 
 def test_notebook_draws_the_images_without_warnings(executed):
-    """One PNG that is not blank."""
     outputs = cell(executed, "drawing").outputs
     (data,) = (output.data["image/png"] for output in outputs if "image/png" in output.get("data", {}))
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("L"))

@@ -73,7 +73,6 @@ def test_path_without_a_file_is_refused(tmp_path):
 
 
 def test_unreadable_file_is_refused(public_folder):
-    """The message has the system's reason."""
     path = public_folder / "model.onnx"
     path.write_bytes(model_of().SerializeToString())
     path.chmod(0)
@@ -83,21 +82,8 @@ def test_unreadable_file_is_refused(public_folder):
 
 @pytest.mark.parametrize("part", [1, 50, 200, 0.01, 0.1, 0.5, 0.9, 0.999, -1])
 def test_truncated_model_is_refused(write, built, part):
-    """At a number of bytes or at a fraction."""
     content = built.read_bytes()
     path = write(content[: int(part * len(content)) if isinstance(part, float) else part])
-    check_refused(lambda: inspect(path), path, "truncated")
-
-
-@pytest.mark.parametrize("lost", ["opset_import", "initializer", "output"])
-def test_model_truncated_between_two_fields_is_refused(write, built, lost):
-    """What is left can be parsed: the operator set, a weight or a node's output is missing."""
-    model = onnx.load(built)
-    if lost == "output":
-        del model.graph.node[3]
-    else:
-        (model if lost == "opset_import" else model.graph).ClearField(lost)
-    path = write(model)
     check_refused(lambda: inspect(path), path, "truncated")
 
 
@@ -126,18 +112,11 @@ def test_model_that_is_not_an_image_classifier_is_refused(write, inputs, outputs
 
 
 def test_sequence_as_input_is_refused(write):
-    """Like a tensor of a wrong rank."""
     model = model_of()
     kind = helper.make_tensor_type_proto(FLOAT, None)
     model.graph.input[0].type.CopyFrom(helper.make_sequence_type_proto(kind))
     path = write(model)
     check_refused(lambda: inspect(path), path)
-
-
-def test_message_about_a_hundred_inputs_is_short(write):
-    """At most 1500 characters."""
-    path = write(model_of([(f"input_{i}", FLOAT, ["batch", 3, 32, 32]) for i in range(100)]))
-    assert len(check_refused(lambda: inspect(path), path, "it has 100")) < 1500
 
 
 @pytest.mark.parametrize("name", ["inputs", "pixel_values", "input.1", "x:0"])
@@ -194,12 +173,6 @@ def test_weights_listed_among_the_inputs_are_ignored(write):
     assert inspect(path).input.name == "inputs"
 
 
-def test_omitted_optional_input_is_accepted(write):
-    """A node gives it an empty name."""
-    path = write(model_of(nodes=[helper.make_node("Custom", ["inputs", "", ""], ["logits"])]))
-    assert inspect(path).input.name == "inputs"
-
-
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [
@@ -225,7 +198,6 @@ def test_unknown_lengths_become_symbols(write, shape, expected):
     ],
 )
 def test_symbols_are_replaced_by_batch_and_size(write, shape, batch, size, expected):
-    """Only where the model does not fix them."""
     assert resolve_input_shape(inspect(write(model_of([("x", FLOAT, shape)]))), batch, size) == expected
 
 

@@ -65,7 +65,6 @@ def check_refused(path, *words):
     "facts", [{"length": 16}, {}, {"offset": 8, "length": 16}, {"offset": 8}], ids=["length", "bare", "both", "offset"]
 )
 def test_external_data_beside_the_model_is_accepted(write, place, facts):
-    """With or without offset and length in the entry."""
     write(b"\0" * 24, "model.data")
     assert inspect(write(models_with(external(location="model.data", **facts))[place]))
 
@@ -126,17 +125,11 @@ def test_external_data_of_a_wrong_extent_is_refused(write, facts):
     ("data_type", "size"), [(FLOAT, 16), (HALF, 8), (TensorProto.BFLOAT16, 8), (TensorProto.DOUBLE, 32), (INT64, 32)]
 )
 def test_external_data_without_length_needs_the_bytes_of_its_type(write, data_type, size):
-    """One byte less is refused."""
     path = write(model_with(external(location="model.data", data_type=data_type)))
     write(b"\0" * size, "model.data")
     assert inspect(path)
     write(b"\0" * (size - 1), "model.data")
     check_refused(path, f"{size - 1} bytes", f"{size} are needed")
-
-
-def test_external_data_without_a_location_is_refused(write):
-    """Like a missing file."""
-    check_refused(write(model_with(external(length=16))), "no such file")
 
 
 @pytest.mark.parametrize("inline", [True, False], ids=["inline", "external"])
@@ -155,13 +148,11 @@ def test_weight_values_are_read(write, kind, inline):
 
 
 def test_empty_external_weight_is_read(write):
-    """It has no bytes to map."""
     path = write(b"", "model.data")
     assert weight(external((0, 3), location="model.data"), path.parent).shape == (0, 3)
 
 
 def test_weight_whose_file_was_removed_is_a_model_error(write):
-    """After the model was inspected."""
     path = write(b"\0" * 16, "model.data")
     path.unlink()
     with pytest.raises(ModelError, match=r"'weight'.*no such file"):

@@ -119,7 +119,6 @@ def assert_agrees_with_onnx(example, model, feeds, actual):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_operators_agree_with_onnxruntime(tmp_path_factory, name):
-    """Values within fp32 rounding, shapes, and kinds of types."""
     path = tmp_path_factory.mktemp("one") / "one.onnx"
     tried, compared = set(), set()
 

@@ -76,9 +76,6 @@ def forge(entry, save=lambda _: None, **changes):
     write_record(entry, replace(record, program_sha256=file_sha256(entry / PROGRAM)))
 
 
-# ---- compiled once
-
-
 def test_second_program_is_loaded_and_gives_the_same_bits(engine, request_, tmp_path, expected):
     """It has the facts and the costs of the compilation, and the time of its own loading."""
     cache = ProgramCache(tmp_path)
@@ -94,8 +91,6 @@ def test_second_program_is_loaded_and_gives_the_same_bits(engine, request_, tmp_
 
 
 def test_engine_without_identity_compiles(models, tmp_path, monkeypatch):
-    """The reason is part of the source."""
-
     def identity(*_):
         raise CacheError("unknown library")
 
@@ -105,13 +100,9 @@ def test_engine_without_identity_compiles(models, tmp_path, monkeypatch):
 
 
 def test_compile_error_is_raised_and_leaves_no_entry(models, tmp_path):
-    """The engine's error, as without a cache."""
     with pytest.raises(CompileError, match="fp8"):
         source_of(CachingEngine(), request_of(models, precision="fp8"), tmp_path)
     assert names(tmp_path) == []
-
-
-# ---- entries that cannot be used
 
 
 def halve(path):
@@ -143,14 +134,12 @@ def test_damaged_entry_is_compiled_again(engine, request_, tmp_path, entry, expe
 
 
 def test_file_that_the_engine_cannot_read_is_compiled_again(engine, request_, tmp_path, entry):
-    """Though its checksum is right."""
     forge(entry, lambda path: path.write_bytes(b"not a program"))
     assert source_of(engine, request_, tmp_path).startswith(RECOMPILED)
     assert source_of(engine, request_, tmp_path) == LOADED
 
 
 def test_loaded_program_has_the_recorded_quantisation(engine, request_, tmp_path, entry):
-    """The program itself no longer tells."""
     tensors = (QuantizedTensor("x", "int8", (0.1, 1 / 3), (0, 1), 1),)
     forge(entry, quantization=tensors)
     assert ProgramCache(tmp_path).load_or_compile(engine, request_)[0].quantization == tensors
@@ -184,17 +173,6 @@ def test_program_evicted_while_it_is_loaded_is_compiled_again(models, tmp_path):
     reason = "No such file or directory"
     source = source_of(Losing(), request_of(models), tmp_path)
     assert source == f"{NOT_CACHED}: {reason}; the cached one was not used: {reason}"
-
-
-# ---- entries that cannot be written
-
-
-def test_folder_that_cannot_be_made_costs_time_only(engine, request_, tmp_path):
-    """A file is in its place."""
-    (tmp_path / "file").touch()
-    assert source_of(engine, request_, tmp_path / "file").startswith(
-        f"{NOT_CACHED}: the cache folder cannot be written: "
-    )
 
 
 def test_read_only_cache_is_read(models, public_folder):
@@ -247,8 +225,6 @@ def test_full_disk_costs_time_only(engine, request_, tmp_path, expected, save_by
 
 
 def test_interrupt_while_saving_leaves_no_entry(engine, request_, tmp_path, save_by, monkeypatch):
-    """Nor a lock that is held."""
-
     def save(_, path):
         path.write_bytes(b"half of it")
         raise KeyboardInterrupt
@@ -289,18 +265,13 @@ print(source_of(CachingEngine(), request_of(Path(sys.argv[1])), Path(sys.argv[2]
 
 
 def test_one_of_two_processes_compiles(runner, models, tmp_path):
-    """The other one waits and loads."""
     request_of(models)
     with ThreadPoolExecutor() as pool:
         both = [pool.submit(runner.python, "-c", TWO, models, tmp_path) for _ in range(2)]
     assert sorted(done.result().out.strip() for done in both) == [COMPILED, LOADED]
 
 
-# ---- eviction
-
-
 def test_program_above_the_limit_is_not_cached(engine, request_, tmp_path):
-    """Both sizes are in the source."""
     source = source_of(engine, request_, tmp_path, limit=1000)
     assert source.startswith(f"{NOT_CACHED}: it has ")
     assert source.endswith(" 1000")

@@ -179,7 +179,6 @@ def test_every_difference_is_reported_with_its_tensor(rows, index, change, text)
 
 
 def test_scales_within_the_printed_digits_are_no_difference():
-    """Nor is another order."""
     near = [
         QuantizedTensor("", row.element_type, tuple(scale * 1.0005 for scale in row.scales), row.zero_points, row.axis)
         for row in ROWS
@@ -188,7 +187,6 @@ def test_scales_within_the_printed_digits_are_no_difference():
 
 
 def test_a_tensor_that_should_not_be_quantised_is_reported():
-    """By name, or without one."""
     (found,) = compare_quantization(ROWS[:2], UNNAMED)
     assert found.text == UNEXPECTED
 

@@ -34,8 +34,9 @@ def interrupted(runner, tmp_path_factory):
     (folder / "job.md").write_text("before\n")
     files = {"results": "r.json", "junitxml": "j.xml", "report-html": "r.html", "report-markdown": "r.md"}
     words = [f"--{option}={folder / name}" for option, name in files.items()]
-    done = runner.small(*WORDS, *words, plugin=plugin, env={SUMMARY_OF_JOB: str(folder / "job.md")})
-    assert done.code == pytest.ExitCode.INTERRUPTED, done.text
+    done = runner.small(
+        *WORDS, *words, plugin=plugin, env={SUMMARY_OF_JOB: str(folder / "job.md")}, code=pytest.ExitCode.INTERRUPTED
+    )
     assert all(f"{SAVED}: {folder / name}" in done.out for name in ("r.json", "r.html", "r.md", "job.md"))
     return folder
 
@@ -138,7 +139,6 @@ def test_unknown_fields_are_ignored(tmp_path):
     ids=repr,
 )
 def test_other_files_are_refused(tmp_path, text):
-    """Also those of another version; the message names the file."""
     path = tmp_path / "other.json"
     path.write_text(text)
     with pytest.raises(UsageError, match=r"other\.json"):
@@ -146,7 +146,6 @@ def test_other_files_are_refused(tmp_path, text):
 
 
 def test_missing_file_is_refused(tmp_path):
-    """The message names it."""
     with pytest.raises(UsageError, match=r"missing\.json"):
         read_results(tmp_path / "missing.json")
 
@@ -160,9 +159,7 @@ def test_last_runs_are_kept(tmp_path):
 
 
 def test_results_that_cannot_be_saved_fail_the_run(runner, tmp_path):
-    """What was named is missing."""
     (tmp_path / "file").touch()
     words = ("tests/conformance/test_engines.py", "--precision", "fp16", f"--results={tmp_path / 'file' / 'r.json'}")
-    done = runner.small(*words)
-    assert done.code == pytest.ExitCode.INTERNAL_ERROR
+    done = runner.small(*words, code=pytest.ExitCode.INTERNAL_ERROR)
     assert NOT_SAVED in done.out

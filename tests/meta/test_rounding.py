@@ -35,7 +35,6 @@ def test_rounding_to_nearest_matches_the_conversion_of_the_type(target, dtype):
 
 @pytest.mark.parametrize("target", [FP32, TF32, FP16, BF16, FP8], ids=lambda target: target.name)
 def test_truncation_goes_toward_zero_by_less_than_one_unit(target):
-    """Numbers of the format stay as they are."""
     values = samples(target)
     values = values[np.abs(values) <= target.max_value]
     got = rounded(values, target, truncate=True)

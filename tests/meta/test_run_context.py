@@ -38,7 +38,6 @@ def test_images_that_no_memory_holds_are_refused(context):
 
 
 def test_images_are_the_same_from_wherever_they_are_asked(context):
-    """A later part is made alone."""
     spec = ModelSpec("test_nfnet", size=(32, 32))
     whole = context.model_store.images(spec, 2, 6)
     np.testing.assert_array_equal(context.model_store.images(spec, 2, first=4), whole[4:])

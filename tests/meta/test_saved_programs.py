@@ -53,7 +53,6 @@ def test_loaded_program_gives_the_same_bits(ref_engine, model, tmp_path, monkeyp
 
 
 def test_missing_folder_is_a_run_error_with_the_path_and_a_hint(program, tmp_path):
-    """Nothing is created."""
     path = tmp_path / "nowhere" / "program"
     with pytest.raises(RunError) as caught:
         program.save(path)
@@ -63,7 +62,6 @@ def test_missing_folder_is_a_run_error_with_the_path_and_a_hint(program, tmp_pat
 
 
 def test_closed_program_is_not_saved(program, tmp_path):
-    """No file is written."""
     program.close()
     with pytest.raises(RunError, match="closed"):
         program.save(tmp_path / "program")
@@ -76,7 +74,6 @@ def test_closed_program_is_not_saved(program, tmp_path):
     ids=["empty", "text", "truncated", "missing"],
 )
 def test_damaged_or_missing_file_is_an_error_that_names_it(ref_engine, program, model, tmp_path, damage):
-    """The process survives."""
     saved = tmp_path / "program"
     if damage:
         program.save(saved)

@@ -95,7 +95,6 @@ def test_program_of_an_earlier_run_is_compiled_only_to_be_compared(table):
 
 @pytest.mark.parametrize("content", [None, b"", b"[1]", b'{"a": 1}', b'{"a": ["x", 1]}', b"\xff"])
 def test_damaged_file_is_no_file(table, content):
-    """The estimate is then from the table."""
     made = table()
     if content is not None:
         made.path.write_bytes(content)
@@ -132,14 +131,11 @@ def test_times_of_a_run_are_kept_without_compilations_and_reference(table):
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "1 s"), (40.4, "40 s"), (900, "15 min"), (12600, "3.5 h")])
 def test_duration_is_readable(seconds, text):
-    """Two digits are enough."""
     assert duration(seconds) == text
 
 
 def test_second_run_is_estimated_from_the_first(runner, tmp_path):
-    """Also a batch that the first run did not have."""
     words = ("tests/conformance/test_repeating.py", "--precision", "fp32", f"--cache-dir={tmp_path}", "--batch")
     first, second = (runner.small(*words, batch) for batch in ("1", "2"))
-    assert (first.code, second.code) == (0, 0), first.text + second.text
     assert re.search(rf"^compilations: 0, expected time: \d+ \w+ \({FROM_TABLE}\)$", first.out, re.MULTILINE)
     assert re.search(rf"^compilations: 0, expected time: \d+ \w+ \({MEASURED}\)$", second.out, re.MULTILINE)

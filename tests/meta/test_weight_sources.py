@@ -14,7 +14,6 @@ UNPUBLISHED = "nfnet_f7"
 
 @pytest.mark.parametrize(("choice", "available"), [("pretrained", "dm_nfnet_f0"), ("trained", "digits_nfnet")])
 def test_unavailable_weights_are_a_usage_error(tmp_path, choice, available):
-    """The hint names the variants that have them."""
     with pytest.raises(UsageError) as caught:
         WeightSources(choice, tmp_path).of(UNPUBLISHED)
     assert UNPUBLISHED in caught.value.what
@@ -33,7 +32,6 @@ def test_seeded_weights_have_a_reason(tmp_path, choice, why_seeded, why):
 
 
 def test_bundled_weights_are_the_default_and_fit(tmp_path):
-    """For each variant that has them."""
     names = [row.name for row in VARIANTS if bundled_weights(row.name).exists()]
     assert "digits_nfnet" in names
     for name in names:
@@ -80,8 +78,7 @@ def test_broken_package_of_the_hub_is_one_line(runner, tmp_path, choice, code):
         (tmp_path / f"{name}.py").write_text("raise AttributeError('damaged')")
     words = ("--engine", "onnxruntime:cpu", "--variant", "dm_nfnet_f0", "--weights", choice)
     env = {"PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "0"}
-    done = runner.pytest("tests/conformance/test_engines.py", *words, env=env)
-    assert done.code == code, done.text
+    done = runner.pytest("tests/conformance/test_engines.py", *words, env=env, code=code)
     assert "huggingface_hub cannot be imported: AttributeError: damaged" in done.text
     assert ("-> pip install" in done.err) == (code == 4)
     assert "Traceback" not in done.text

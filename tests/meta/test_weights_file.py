@@ -41,7 +41,6 @@ def build(path, folder, seed=0):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_file_returns_the_saved_tensors(save, dtype):
-    """By timm's names, as float32."""
     arrays = {key: value.astype(dtype) for key, value in tensors().items()}
     weights = FileWeights(save(arrays), NAME)
     for key, array in arrays.items():
@@ -60,7 +59,6 @@ def test_model_is_the_same_from_file_and_from_seed(save, tmp_path):
 
 
 def test_built_models_are_cached_by_content(save, tmp_path):
-    """Not by file name."""
     built = []
     for seed in (1, 2):
         path = save(tensors(seed))
@@ -101,7 +99,6 @@ CHANGES = {
 
 @pytest.mark.parametrize(("change", "words"), CHANGES.values(), ids=CHANGES)
 def test_tensors_that_do_not_fit_are_named(save, change, words):
-    """The first few by name, and how many."""
     arrays = tensors()
     change(arrays)
     with pytest.raises(ModelError) as error:
@@ -110,7 +107,6 @@ def test_tensors_that_do_not_fit_are_named(save, change, words):
 
 
 def test_fitting_variant_is_suggested(save):
-    """Names and shapes identify it."""
     path = save(tensors())
     with pytest.raises(ModelError, match=f"-> the names and shapes fit {NAME};"):
         check_fits(path, "dm_nfnet_f0")
@@ -119,7 +115,6 @@ def test_fitting_variant_is_suggested(save):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_non_finite_values_are_refused(save, tmp_path, value):
-    """The tensor is named when it is read; no model is left."""
     arrays = tensors()
     arrays["stages.1.0.conv2.weight"][0, 0, 0, 0] = value
     with pytest.raises(ModelError, match=r"'stages.1.0.conv2.weight'"):
@@ -128,7 +123,6 @@ def test_non_finite_values_are_refused(save, tmp_path, value):
 
 
 def test_file_replaced_while_it_is_read_is_a_model_error(save):
-    """Not an error of the library."""
     path = save(tensors())
     weights = FileWeights(path, NAME)
     save_file({"a": np.zeros(3, np.float32)}, path)
@@ -145,7 +139,6 @@ class Bomb:
 
 @pytest.mark.parametrize("zipped", [False, True])
 def test_pickle_is_refused_without_opening_it(tmp_path, zipped):
-    """Whatever its name."""
     Bomb.path = tmp_path / "exploded"
     path = tmp_path / "net.bin"
     path.write_bytes(pickle.dumps(Bomb()))
@@ -159,7 +152,6 @@ def test_pickle_is_refused_without_opening_it(tmp_path, zipped):
 
 @pytest.mark.parametrize("size", [0, 4, 100, 5000, -1])
 def test_truncated_file_is_refused(save, size):
-    """Wherever it ends."""
     path = save(tensors())
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ModelError, match=f"truncated.* -> {DOWNLOAD_AGAIN}"):
@@ -176,6 +168,5 @@ def test_unreadable_files_are_refused(tmp_path):
 
 
 def test_weights_that_were_not_fetched_are_a_usage_error(tmp_path):
-    """Cases can be listed without them."""
     with pytest.raises(UsageError, match="--collect-only"):
         build(None, tmp_path)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
+import onnx.parser
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
@@ -27,6 +27,13 @@ def tiny_model(*nodes, shape, outputs=("y",), weights=None, opset=13, kind=Tenso
 def saved(path, *nodes, **options):
     """Write a model and return its path."""
     onnx.save(tiny_model(*nodes, **options), path)
+    return path
+
+
+def doubling(path):
+    """Write a model that doubles its input, which ONNX's checker accepts, and return its path."""
+    head = '<ir_version: 8, opset_import: ["" : 13]>'
+    onnx.save(onnx.parser.parse_model(head + "double (float[N,3,8,8] x) => (float[N,3,8,8] y) { y = Add(x, x) }"), path)
     return path
 
 
