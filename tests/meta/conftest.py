@@ -24,25 +24,6 @@ from tests.meta import forking
 from tests.meta.faulty_comparison import patched_comparison
 
 ROOT = Path(__file__).parents[2]
-EXECUTE = """
-import sys
-import nbformat
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
-
-class ThisPython(AsyncKernelManager):  # whatever kernels are installed for the user
-    @property
-    def kernel_spec(self):
-        words = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=words, language="python")
-
-source, target, folder = sys.argv[1:4]
-notebook = nbformat.read(source, as_version=4)
-manager = ThisPython(transport="ipc", connection_file=target + ".json")
-NotebookClient(notebook, km=manager, timeout=300, resources={"metadata": {"path": folder}}).execute()
-nbformat.write(notebook, target)
-"""
 SMALL = ("--engine", "onnxruntime:cpu", "--variant", "test_nfnet", "--image-size", "64")
 IN_PARENT = ("--no-isolation",)  # plugins and patches reach no worker, and a worker takes half a second to start
 
@@ -133,10 +114,13 @@ class Runner:
         for name, value in settings.items():
             assert f"{name} = None" in cell.source
             cell.source = cell.source.replace(f"{name} = None", f"{name} = {value!r}")
-        nbformat.write(notebook, place / "in.ipynb")
-        own = {"IPYTHONDIR": str(place / "ipython"), "MPLCONFIGDIR": str(place / "mpl"), **(env or {})}
-        self.python("-c", EXECUTE, place / "in.ipynb", place / "out.ipynb", ROOT, env=own, timeout=timeout)
-        return nbformat.read(place / "out.ipynb", as_version=4)
+        path = place / "executed.ipynb"
+        nbformat.write(notebook, path)
+        own = dict.fromkeys(("IPYTHONDIR", "JUPYTER_DATA_DIR", "MPLCONFIGDIR"), str(place))  # not the user's kernels
+        own |= {"NFNET_ROOT": str(ROOT), **(env or {})}
+        words = ("-c", "from nbclient.cli import main; main()", path, "--inplace", f"--timeout={timeout}")
+        self.python(*words, env=own, timeout=timeout)
+        return nbformat.read(path, as_version=4)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from filelock import FileLock, Timeout
 
-from fixtures.accuracy import digits
 from fixtures.accuracy.labelled_images import Digits, subset
 from fixtures.accuracy.predictions import McNemar, PairedPredictions, Proportion, min_flip_errors, rank_classes
 from fixtures.accuracy.runner import append_journal, predict, read_journal
@@ -163,12 +162,3 @@ def test_journal_is_locked_while_the_engine_runs(tmp_path):
     assert len(predict(Digits(3), run, 2, path, ignore_progress)) == 3
     assert engine.batches == [2, 2]
     FileLock(f"{path}.lock", timeout=0).acquire()
-
-
-def test_digits_are_named_by_number():
-    """In the order of the names, as the network takes them."""
-    images = Digits()
-    assert len(images.labels) == 352
-    (names, tensors), *_ = images.batches(["5", "3"], 8)
-    assert names == ["5", "3"]
-    np.testing.assert_array_equal(tensors, digits.as_input(digits.held_out()[0][[5, 3]]))

@@ -53,25 +53,6 @@ def test_onnx_runtime_has_the_accuracy_in_the_metadata(logits, metadata):
     assert int(metadata["correct"]) / len(labels) >= 0.98
 
 
-def test_enlarging_is_bilinear_and_exact():
-    """A row computed by hand; float32 rounds nothing."""
-    row = np.broadcast_to(np.array([0, 8], np.uint8), (1, 2, 2))
-    assert digits.enlarge(row, 8)[0, 3].tolist() == [0, 0, 1, 3, 5, 7, 8, 8]
-    images = digits.held_out()[0]
-    points = (np.arange(32) + 0.5) / 4 - 0.5
-    rows = np.apply_along_axis(lambda row: np.interp(points, range(8), row), 2, images.astype(np.float64))
-    exact = np.apply_along_axis(lambda column: np.interp(points, range(8), column), 1, rows)
-    np.testing.assert_array_equal(digits.enlarge(images, 32), exact)
-
-
-def test_input_is_normalized_as_the_variant_says():
-    images = np.stack([np.zeros((8, 8), np.uint8), np.full((8, 8), 255, np.uint8)])
-    found = digits.as_input(images)
-    assert (found.shape, found.dtype) == ((2, 3, 32, 32), np.float32)
-    assert (found[0] == -1).all()
-    assert (found[1] == 1).all()
-
-
 def test_only_images_like_the_digits_are_read():
     """White on black that fills the frame; black on white, or small in a corner, is far from the training data."""
     digit = digits.as_input(digits.held_out()[0][:1])[0]

@@ -8,13 +8,12 @@ from PIL import Image
 
 from fixtures.errors import ImageError
 from fixtures.images.labels import class_names, class_scores, synset_ids, top_k
-from fixtures.images.transform import Transform, evaluation_transform, evaluation_variant
+from fixtures.images.transform import evaluation_transform, evaluation_variant
 from fixtures.nfnet.variants import BY_NAME
 from fixtures.records import ModelSpec
 from tests.meta import golden_images as golden
 
 F0 = BY_NAME["dm_nfnet_f0"]
-SETTINGS = {"size": (50, 50), "crop_fraction": 1.0, "crop_mode": "center", "mean": (0, 0, 0), "std": (1, 1, 1)}
 
 
 @pytest.fixture(scope="module")
@@ -41,23 +40,6 @@ def test_transform_is_bit_identical_to_timm(sources, computed, row):
             assert tensor.shape == (3, *case.size)
             computed[key] = golden.checksum(tensor)
         assert computed[key] == expected[case.key], f"{case.key}; new Pillow? see tests/studies/golden_make_images.py"
-
-
-def test_transform_has_the_size_and_crop_fraction_of_the_variant():
-    """Below the test size light variants take the crop fraction of training."""
-    light = BY_NAME["nfnet_l0"]
-    assert evaluation_transform(F0, (97, 131)).size == (97, 131)
-    assert evaluation_transform(light, (288, 288)).crop_fraction == 1.0
-    assert evaluation_transform(light, (224, 224)).crop_fraction == 0.9
-    assert evaluation_transform(F0, (192, 192)).crop_fraction == 0.9
-
-
-def test_squash_keeps_the_edges_that_center_crops():
-    """A wide image with a red left end: only the squashed tensor shows it."""
-    image = Image.new("RGB", (400, 100), "white")
-    image.paste((255, 0, 0), (0, 0, 80, 100))
-    assert Transform(**SETTINGS | {"crop_mode": "squash"})(image)[1, 25, 0] == 0
-    assert (Transform(**SETTINGS)(image) == 1).all()
 
 
 @pytest.mark.parametrize("size", [(1, 100_000), (100_000, 1)])

@@ -34,13 +34,11 @@ def load(engine, saved, model):
     return engine.load_program(saved, CompileRequest(model, SHAPE, "fp32"))
 
 
-@pytest.mark.parametrize("external", [False, True])
-def test_loaded_program_gives_the_same_bits(ref_engine, model, tmp_path, monkeypatch, external):
+def test_loaded_program_gives_the_same_bits(ref_engine, tmp_path, monkeypatch):
     """With the same inputs and outputs, and again when the loaded one is saved."""
-    if external:
-        monkeypatch.setattr(writer, "EXTERNAL_ABOVE", 0)
-        model = built_model(SPEC, precision("fp32"), tmp_path)
-        assert data_path(model).exists()
+    monkeypatch.setattr(writer, "EXTERNAL_ABOVE", 0)
+    model = built_model(SPEC, precision("fp32"), tmp_path)
+    assert data_path(model).exists()
     program = ref_engine.prepare(CompileRequest(model, SHAPE, "fp32"))
     images = synthetic_images("saved", SHAPE)
     expected = program.run({"inputs": images})["logits"]
