@@ -145,6 +145,7 @@ MODELS = {
         {"b": np.where(np.arange(8) == 2, np.nan, 0.1).astype("f")},
         outputs="float[n, 8] y",
     ),
+    "added_in_bf16": Row(layers(scores="l") + "g = Cast <to = 16> (l) h = Add(g, g) y = Cast <to = 1> (h)"),
     "all_equal": Row(layers(scores="l") + "y = Mul(l, s)", {"s": np.float32(0)}),
     "quantised": Row(*quantised()),
     # round scales, so that many values are at ties

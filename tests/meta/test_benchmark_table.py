@@ -27,8 +27,6 @@ def test_table_marks_the_best_batch_and_shows_warnings():
     ]
 
 
-
-
 def test_plot_has_room_for_many_series(tmp_path):
     """Whatever characters the name of a file has."""
     pytest.importorskip("matplotlib")

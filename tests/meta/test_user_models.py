@@ -16,6 +16,7 @@ from fixtures.onnx_file import inspect
 from fixtures.quantization.derive import quantized_model
 from fixtures.reference.arithmetic import arithmetic
 from fixtures.reference.float64 import Float64Reference
+from fixtures.run.reference import OTHER_VERSION
 from tests.meta import classifiers
 from tests.meta.faulty_comparison import fault
 
@@ -63,6 +64,7 @@ NOT_JUDGED = {  # model -> what the message says
     "only_a_sequence": ("no output has a row for each image",),
     "one_row": ("fixes the batch to 1", "use --batch 1"),
     "overflowing_in_half": ("no noise floor", "the first overflow is in Conv 'c'", "fp16 ends at 65504"),
+    "added_in_bf16": ("ONNX Runtime, the reference", OTHER_VERSION),
     "disputed": ("differ in Resize 't'", "neither is flagged"),
     "unknown": ("Own 'y'", "neither onnx nor ONNX Runtime"),
 }
