@@ -71,7 +71,7 @@ def as_hub(site, weights, tmp_path):
         "HF_HOME": str(tmp_path / "hf"),
         "HF_HUB_CACHE": str(tmp_path / "hf" / "hub"),
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DOWNLOAD_TIMEOUT": "1",
-        "HF_HUB_ETAG_TIMEOUT": "1",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "3",  # enough for a busy machine
+        "HF_HUB_ETAG_TIMEOUT": "3",
     }
     return site
