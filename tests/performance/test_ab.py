@@ -7,4 +7,4 @@ pytestmark = pytest.mark.performance
 
 def test_latency_ab(ab_comparison):
     """Latency from host to host, in interleaved blocks of two processes."""
-    ab_comparison.check()
+    ab_comparison()
