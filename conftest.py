@@ -4,7 +4,7 @@ import pytest
 
 PLUGINS = (
     *("config", "selection", "main", "time_estimate", "failures", "session", "agreement", "accuracy"),
-    *("latency_benchmark", "benchmark_baseline", "ab_comparison", "latency_table", "results_file"),
+    *("latency_benchmark", "benchmark_baseline", "ab_comparison", "results_file"),
 )
 
 
