@@ -14,6 +14,7 @@ from filelock import FileLock
 from fixtures import cache
 from fixtures.cache import (
     FOLDER,
+    NOTICES,
     VARIABLE,
     atomic_folder,
     atomic_write,
@@ -23,7 +24,6 @@ from fixtures.cache import (
     file_sha256,
     lock,
     memoize,
-    notification_sink,
     source_sha256,
 )
 from fixtures.errors import CacheError
@@ -101,30 +101,34 @@ def test_error_under_a_lock_is_unchanged_and_releases_it(tmp_path):
 
 
 def test_wait_for_a_lock_is_reported_once(tmp_path, monkeypatch):
-    """With the path; nothing is reported without a wait. A closed pipe, as behind ``| head``, does not stop it."""
+    """With the path; nothing is reported without a wait."""
     monkeypatch.setattr(cache, "SILENT_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(NOTICES, "filters", [lambda record: (heard.append(record.getMessage()), notified.set())])
     heard = []
-
-    def sink(text):
-        heard.append(text)
-        notified.set()
-        raise BrokenPipeError
-
-    with notification_sink(sink), lock(tmp_path / "model"):
+    with lock(tmp_path / "model"):
         assert heard == []
     notified = hold_lock(tmp_path / "model")
-    with notification_sink(sink), lock(tmp_path / "model"):
+    with lock(tmp_path / "model"):
         (text,) = heard
     assert str(tmp_path / "model") in text
+
+
+def test_notices_are_written_to_stderr(runner):
+    """At once, where no pytest captures them. A closed pipe, as behind ``| head``, does not stop the process."""
+    notice = "from fixtures.cache import NOTICES; NOTICES.warning('waiting'); print('done')"
+    done = runner.python("-c", notice)
+    assert (done.code, done.err, done.out) == (0, "waiting\n", "done\n")
+    closed = f"import os, sys; os.close(2); {notice}"
+    assert runner.python("-c", closed).out == "done\n"
 
 
 def test_pytest_capture_does_not_hide_the_wait_for_a_lock(runner, tmp_path):
     plugin = (
         "from pathlib import Path\nfrom fixtures import cache\nfrom tests.meta.held_lock import hold_lock\n"
         f"place = Path({str(tmp_path / 'model')!r})\ncache.SILENT_WAIT_SECONDS = 0.1\n"
-        "def pytest_runtest_call(item):\n    notified, real = hold_lock(place), cache._sinks[-1]\n"
-        "    with cache.notification_sink(lambda text: (real(text), notified.set())), cache.lock(place):\n"
-        "        pass\n"
+        "def pytest_runtest_call(item):\n    notified = hold_lock(place)\n"
+        "    cache.NOTICES.addFilter(lambda record: notified.set() or True)\n"
+        "    with cache.lock(place):\n        pass\n"
     )
     done = runner.pytest("tests/meta/test_variants.py", "-k", "unknown", plugin=plugin)
     assert str(tmp_path / "model") in done.err

@@ -14,7 +14,7 @@ import pytest
 
 from fixtures.assets import download as module
 from fixtures.assets.download import download, model_file, target_path
-from fixtures.cache import notification_sink
+from fixtures.cache import NOTICES
 from fixtures.errors import CacheError, FetchError
 from tests.meta.leftovers import left
 from tests.meta.network.server import Fault
@@ -44,8 +44,8 @@ def notices(monkeypatch):
     monkeypatch.setattr("pooch.core.time.sleep", lambda _: None)
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     texts = []
-    with notification_sink(texts.append):
-        yield texts
+    monkeypatch.setattr(NOTICES, "filters", [lambda record: texts.append(record.getMessage())])
+    return texts
 
 
 @pytest.fixture
