@@ -86,7 +86,9 @@ def test_network_of_such_kernels_is_wrong_nowhere(context, tmp_path, name, round
     images = context.model_store.images(DIGITS, 1)
 
     def run(path, images):
-        return GraphEvaluator(path).evaluate({file.input.name: images}, None, replace(row, lanes=64))
+        return GraphEvaluator(path).evaluate(
+            {file.input.name: images}, None, replace(row, rounding=replace(row.rounding, lanes=64))
+        )
 
     found = Localizer(run, file.path, GraphEvaluator(file.path), images, row, tmp_path).localize(deep=True)
     assert (found.first_block, found.clean) == (None, True), found.table()
@@ -145,4 +147,4 @@ def test_half_sums_are_those_of_rocblas_without_its_flag(rounding):
     row = arithmetic("fp16", rounding)
     got = row.store(row.matmul(left.astype(np.float64), right.astype(np.float64)))
     assert np.array_equal(got, total.astype(np.float64)) == (rounding is precisions.GPU_HALF_SUMS)
-    assert arithmetic("bf16", rounding).half_sums is False
+    assert arithmetic("bf16", rounding).rounding.half_sums is False
