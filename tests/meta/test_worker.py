@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from multiprocessing import Pipe
 from pathlib import Path
 
@@ -293,26 +292,6 @@ def test_error_of_the_suite_in_a_worker_keeps_its_traceback(opened, capfd):
     with pytest.raises(WorkerRaised, match="no_such_method"):
         opened().worker.request("no_such_method")
     assert "Traceback" in capfd.readouterr().err
-
-
-def test_interrupt_ends_the_worker_at_once(opened, model, tmp_path):
-    """Whatever the engine is doing; the next request gets a fresh one."""
-    engine = faulty(opened, tmp_path, at_run="time.sleep(99)", condition="batch == 2")
-    program, pid, begun = engine.prepare(request_of(model)), engine.worker.pid, time.monotonic()
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            program.run({"x": IMAGES})
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    assert time.monotonic() - begun < 2
-    assert not psutil.pid_exists(pid)
-    assert engine.worker.pid != pid
 
 
 PARENT = """
