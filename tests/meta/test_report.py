@@ -185,6 +185,13 @@ def test_run_compared_with_itself_has_no_changes(run):
     assert {change.kind for change in compare.compare_runs(run, run)} == {compare.SAME}
 
 
+def test_reader_learns_that_no_latency_was_measured(run):
+    """Nothing that became slower does not mean that nothing did."""
+    without = replace(run, items=tuple(replace(one, latencies=()) for one in run.items))
+    rows = section(compare.sections(without, without), "Changed since").rows
+    assert (compare.LATENCY, compare.NOT_MEASURED) in [row[1:3] for row in rows]
+
+
 def test_changes_are_found(run):
     """Of outcome, error, latency and accuracy; cases that came and went."""
     changed = {
