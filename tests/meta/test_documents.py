@@ -153,6 +153,7 @@ def run(runner, tmp_path_factory):
     for name in ("cat.jpg", "photographs/dog.jpg"):
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).save(folder / name)
     (folder / "FOLDER").mkdir()
+    (folder / "known.toml").touch()
     onnx.save(models.model("gate"), folder / "resnet50.onnx")
     for name in ("results.json", "before.json", "after.json"):
         results_file.write_results(folder / name, EMPTY)
