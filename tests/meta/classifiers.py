@@ -79,6 +79,11 @@ MODELS = {
         {"zero": np.float32(0)},
         outputs="float[n, 10] y, float[n, 8] f, int64[n] k, bool[n, 10] g",
     ),
+    "imprecise_output": Row(
+        layers() + "sum = Add(y, large) imprecise = Sub(sum, large)",
+        {"large": np.float32(3000)},
+        outputs="float[n, 10] y, float[n, 10] imprecise",
+    ),
     "only_a_class": Row(layers() + "k = ArgMax <axis = 1, keepdims = 0> (y)", outputs="int64[n] k"),
     "mean_of_the_batch": Row(
         layers() + "m = ReduceMean <axes = [0], keepdims = 0> (f)", outputs="float[n, 10] y, float[8] m"

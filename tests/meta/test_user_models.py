@@ -30,6 +30,7 @@ JUDGED = {  # model -> the notes before the run
     "int8_without_zero_point": (),
     "further_outputs": (),
     "only_a_class": (),
+    "imprecise_output": (),
     "mean_of_the_batch": (f"output 'm' is not compared: it has {NO_ROWS}",),
     "number_and_weight": (
         f"output 's' is not compared: it has {NO_ROWS}",
@@ -98,13 +99,15 @@ def test_what_quantisation_costs_is_told_of_a_model_that_only_decides(runner, fi
     assert "quantised  same output 'k' on" in done.out
 
 
-def test_blocks_of_a_model_that_quantises_are_always_compared(runner, file):
-    """Its steps may hide a wrong scale in the outputs."""
-    wrong = fault('results |= {"c1": results["c1"] * 1.01} if "c1" in results else {}')
-    done = runner.compare(
-        f"--model={file('quantised')}", *ONNXRUNTIME, "--inputs", "4", "--batch", "2", patch=wrong, code=1
-    )
-    assert done.out.splitlines()[-1] == f"DIFFER: {DIFFERENT_BLOCK.format(block='c1')}{EXPLAIN}"
+@pytest.mark.parametrize(
+    ("name", "tensor", "factor", "block"),
+    [("quantised", "c1", 1.01, "c1"), ("imprecise_output", "y", 1.0003, "imprecise")],
+)
+def test_blocks_are_always_compared_where_the_tolerance_is_wide(runner, file, name, tensor, factor, block):
+    """Steps of quantisation may hide a wrong scale, and an imprecise output the error of another."""
+    wrong = fault(f'if "{tensor}" in results: results["{tensor}"] = results["{tensor}"] * np.float32({factor})')
+    done = runner.compare(f"--model={file(name)}", *ONNXRUNTIME, "--inputs", "4", "--batch", "2", patch=wrong, code=1)
+    assert done.out.splitlines()[-1] == f"DIFFER: {DIFFERENT_BLOCK.format(block=block)}{EXPLAIN}"
 
 
 @pytest.mark.parametrize("name", NOT_JUDGED)
