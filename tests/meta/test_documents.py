@@ -26,7 +26,7 @@ GATE = [ROOT / ".ci/run", *(ROOT / ".github/workflows").glob("*.yml")]
 OPTION = r"\.ci/with-migraphx --(gpu|browser)( ARCHITECTURE)?$"  # without a command
 COMMAND = re.compile(rf"(?!{OPTION})(pytest|python3?|ort_comparison\.py|chrt|\.ci/\S+|\.venv/\S+) \S")
 WITHIN = r"\.ci/with-migraphx( --gpu gfx\w+| --browser)? |chrt -f 1 "  # prefixes that this test cannot run
-HISTORY = "CHANGELOG.md"  # these commands made the figures of their day
+HISTORY = {"CHANGELOG.md", "tests/studies/figures.md"}  # these commands made the figures of their day
 FEW = "tests/conformance/test_agreement.py --precision fp32 --batch 1 --engine onnxruntime:cpu"
 SMALL = "--engine onnxruntime:cpu --variant test_nfnet --image-size 64 --batch 1 --precision fp32 --speed-seconds 0.01"
 EITHER = {0, 2}  # 2: MIGraphX is not installed
@@ -133,10 +133,10 @@ def in_gate(command):
     return command in {*first, ".ci/run", *(plain(line).removeprefix(AS_ROOT) for line in lines)}
 
 
-DOCUMENTED = {command: name for name, text in pages().items() for command in commands(text) if name != HISTORY}
+DOCUMENTED = {command: name for name, text in pages().items() for command in commands(text) if name not in HISTORY}
 OF_PAGES = [command for product in ("MIGraphX", "ONNX Runtime", "onnx") for command, _ in shown(product)]
 OF_PAGES += map(plain, documented("sh").splitlines())  # whole pages that other tests run
-OF_HISTORY = sorted({*commands(pages()[HISTORY])} - {*DOCUMENTED})
+OF_HISTORY = sorted({command for name in HISTORY for command in commands(pages()[name])} - {*DOCUMENTED})
 
 
 def messages():
@@ -210,7 +210,7 @@ def test_names_in_the_documents_exist():
     files += [path for path in ROOT.iterdir() if path.suffix in {".py", ".ini", ".txt", ".ipynb"}]
     read = [path for path in files if path.is_file() and path.suffix not in {".md", ".pyc", ".npz", ".safetensors"}]
     code = "".join(path.name + path.read_text("utf-8", "replace") for path in read)
-    spans = [(name, span) for name, text in pages().items() if name != HISTORY for span in spans_of(text)]
+    spans = [(name, span) for name, text in pages().items() if name not in HISTORY for span in spans_of(text)]
     words = [(name, word) for name, span in spans for word in re.findall(r"\b\w*(?:_|[a-z][A-Z])\w+", span)]
     assert [(name, word) for name, word in words if word not in code] == []
     assert len(words) > 200
