@@ -1,5 +1,6 @@
 """int8 on ONNX Runtime: every product is quantised with the given images, or the case is an error."""
 
+from dataclasses import replace
 from unittest.mock import Mock
 
 import numpy as np
@@ -137,14 +138,30 @@ def test_calibration_that_does_not_fit_is_a_compile_error(model):
         quantised(model, [np.zeros((1, 4, 64, 64), np.float32)])
 
 
+def one_convolution(path, images, *, size=1.0, opset=17):
+    """Save a convolution with weights of a size and a bias of 1."""
+    weights = {"w": np.full((2, 3, 1, 1), size, np.float32), "b": np.ones(2, np.float32)}
+    return saved(path, ("Conv", ("x", "w", "b"), ("y",), {}), shape=images.shape, weights=weights, opset=opset)
+
+
 def test_file_of_an_older_opset_gets_scales_by_channel(tmp_path):
     """The quantiser itself would write a model that ONNX Runtime rejects."""
-    conv = ("Conv", ("x", "w", "b"), ("y",), {})
-    weights = {"w": np.ones((2, 3, 1, 1), np.float32), "b": np.ones(2, np.float32)}
     images = np.ones((1, 3, 2, 2), np.float32)
-    path = saved(tmp_path / "old.onnx", conv, shape=images.shape, weights=weights, opset=11)
+    path = one_convolution(tmp_path / "old.onnx", images, opset=11)
     program = open_engine("onnxruntime:cpu").prepare(CompileRequest(path, images.shape, "int8", calibration=(images,)))
     assert np.allclose(program.run({"x": images})["y"], 4, rtol=0.01)
+
+
+def test_scales_of_small_weights_leave_room_for_the_bias(tmp_path):
+    """It is a multiple of both factors' scales, in int32."""
+    images = np.ones((1, 3, 2, 2), np.float32)
+    path = one_convolution(tmp_path / "small.onnx", images, size=1e-9)
+    made = quantized_tensors(onnx.load_from_string(quantised(path, [images])))
+    derived = quantized_tensors(quantized_model(inspect(path), images, target_of("onnxruntime:cpu").rule("int8")))
+    assert not compare_quantization(derived, made)
+    assert derived[1].scales[0] > 2 * 1e-9 / 127
+    gone = [replace(tensor, scales=tuple(0.0 for _ in tensor.scales)) for tensor in derived]
+    assert len(compare_quantization(gone, made)) == len(made)
 
 
 def test_model_without_products_is_not_accepted_as_int8(tmp_path):
