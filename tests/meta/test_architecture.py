@@ -18,7 +18,7 @@ TOP_LEVEL = {
     *{"nfnet_inference.ipynb", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"},
 }
 HEAVY = {"onnxruntime", "migraphx", "torch", "timm", "scipy.stats", "scipy.io", "matplotlib.figure", "requests"}
-HEAVY |= {"huggingface_hub.file_download", "cpuinfo"}
+HEAVY |= {"huggingface_hub.file_download"}
 
 
 def documented_layers():
