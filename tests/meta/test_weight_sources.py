@@ -7,7 +7,7 @@ from safetensors.numpy import save_file
 from fixtures.errors import UsageError
 from fixtures.nfnet.variants import VARIANTS
 from fixtures.nfnet.weights import SeededWeights
-from fixtures.weight_sources import WeightSource, WeightSources, bundled_weights
+from fixtures.weight_sources import WeightSources, bundled_weights
 
 UNPUBLISHED = "nfnet_f7"
 
@@ -63,12 +63,6 @@ def test_a_weights_file_selects_its_variant(tmp_path):
 def test_default_variants_have_the_chosen_weights(tmp_path, choice, expected):
     """If none of the candidates has them, another variant does."""
     assert WeightSources(choice, tmp_path).default_variants(["nfnet_f7", "dm_nfnet_f0"]) == expected
-
-
-def test_a_source_is_decided_once(tmp_path):
-    """What the main process of xdist decided is used unchanged."""
-    source = WeightSource("pretrained", None, "because")
-    assert WeightSources("auto", tmp_path, decided={"dm_nfnet_f0": source}).of("dm_nfnet_f0") is source
 
 
 @pytest.mark.parametrize(("choice", "code"), [("auto", 0), ("pretrained", 4)])
