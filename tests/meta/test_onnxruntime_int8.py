@@ -6,7 +6,7 @@ from unittest.mock import Mock
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from onnxruntime import quantization
 
 from fixtures.accuracy.calibration import SYNTHETIC
@@ -150,6 +150,18 @@ def test_file_of_an_older_opset_gets_scales_by_channel(tmp_path):
     path = one_convolution(tmp_path / "old.onnx", images, opset=11)
     program = open_engine("onnxruntime:cpu").prepare(CompileRequest(path, images.shape, "int8", calibration=(images,)))
     assert np.allclose(program.run({"x": images})["y"], 4, rtol=0.01)
+
+
+def test_quantised_weights_are_no_inputs(tmp_path):
+    """Files of old versions list their weights there, too."""
+    images = np.ones((1, 3, 2, 2), np.float32)
+    path = one_convolution(tmp_path / "old.onnx", images)
+    old = onnx.load(path)
+    weights = old.graph.initializer
+    old.graph.input.extend(helper.make_tensor_value_info(row.name, row.data_type, row.dims) for row in weights)
+    onnx.save(old, path)
+    derived = quantized_model(inspect(path), images, target_of("onnxruntime:cpu").rule("int8"))
+    assert [value.name for value in derived.graph.input] == ["x"]
 
 
 def test_scales_of_small_weights_leave_room_for_the_bias(tmp_path):
